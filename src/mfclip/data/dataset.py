@@ -1,0 +1,207 @@
+"""A manifest as a map-style data set of faces, and how faces are joined to a `Batch`.
+
+An item is asked for by ``(index, epoch)`` and its randomness comes from (seed, epoch, index) alone,
+so a resumed run and a run with another number of workers see the same pixels to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mfclip.batch import Batch
+from mfclip.data.images import read_image
+from mfclip.data.manifest import Manifest
+from mfclip.data.transforms import (
+    AugmentLevel,
+    Pixels,
+    augment,
+    centre_square,
+    check_sizes,
+    resize_short_side,
+)
+from mfclip.errors import ConfigError, InputError
+from mfclip.labels import Labels
+
+Key: TypeAlias = tuple[int, int]
+"""Row of the manifest, epoch."""
+
+Blend: TypeAlias = Callable[[Pixels, np.random.Generator], Pixels]
+"""Turns a real face into a forged one."""
+
+SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
+"""Labels of a real face that was blended with itself (SBI, Shiohara and Yamasaki 2022)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face as the model will see it.
+
+    Attributes:
+        image: RGB, pixel values in [0, 255].
+        labels: what is known about it, a blended real face counting as fake.
+        index: row in the manifest.
+    """
+
+    image: Pixels
+    labels: Labels
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture that could not be read.
+
+    Attributes:
+        index: row in the manifest.
+        path: the file.
+        message: what is wrong with it; begins with the path.
+    """
+
+    index: int
+    path: Path
+    message: str
+
+
+class FaceDataset(Dataset[Face]):
+    """The faces of a manifest.
+
+    Args:
+        manifest: what is read, in this order.
+        resize: side in pixels of the square before the crop.
+        image_size: side in pixels of the items.
+        augment: ``none`` for evaluation, ``light`` or ``strong`` for training.
+        seed: of the augmentation.
+        cache: keep the decoded squares in memory (``3 * resize**2`` bytes each; each loader
+            process has its own, threads share one).
+        blend: turns a real face into a fake; gets a read-only picture if `cache` is on.
+        self_blend: share of the real faces that `blend` is applied to.
+
+    Raises:
+        ConfigError: `resize` is smaller than `image_size`, or `self_blend` has no `blend`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        resize: int,
+        image_size: int,
+        augment: AugmentLevel = "none",
+        seed: int = 0,
+        cache: bool = False,
+        blend: Blend | None = None,
+        self_blend: float = 0.0,
+    ) -> None:
+        check_sizes(resize, image_size)
+        if self_blend and blend is None:
+            message = f"self_blend={self_blend} needs a blend function, but got blend=None"
+            raise ConfigError(message)
+        self.manifest = manifest
+        self.resize = resize
+        self.image_size = image_size
+        self.augment: AugmentLevel = augment
+        self.seed = seed
+        self.self_blend = self_blend
+        self._blend = blend
+        self._cache: dict[int, Pixels] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, key: Key) -> Face:
+        """Read, blend and augment one face.
+
+        Args:
+            key: row of the manifest and epoch, both from 0.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        index, epoch = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        image, labels = self._square(index), self.manifest[index].labels
+        if self._blend and not labels.is_fake and rng.random() < self.self_blend:
+            image, labels = self._blend(image, rng), SELF_BLENDED
+        image = augment(
+            image, resize=self.resize, image_size=self.image_size, level=self.augment, rng=rng
+        )
+        return Face(image, labels, index)
+
+    def read_or_report(self, key: Key) -> Face | Unreadable:
+        """Read one face, or say why that is impossible."""
+        try:
+            return self[key]
+        except InputError as error:
+            return Unreadable(key[0], self.manifest[key[0]].path, str(error))
+
+    def _square(self, index: int) -> Pixels:
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        image = centre_square(read_image(self.manifest[index].path))
+        image = resize_short_side(image, self.resize)
+        if self._cache is not None:
+            image = np.ascontiguousarray(image)
+            image.setflags(write=False)
+            self._cache[index] = image
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Faces joined but still uint8: a quarter of the bytes to hand between processes.
+
+    Attributes:
+        images: RGB, pixel values in [0, 255], channels last.
+        labels: one a face.
+        index: row of each face.
+        errors: pictures of this batch that could not be read; they are not in `images`.
+    """
+
+    images: UInt8[Tensor, "b h w 3"]
+    labels: tuple[Labels, ...]
+    index: tuple[int, ...]
+    errors: tuple[Unreadable, ...] = ()
+
+
+def pack(items: Sequence[Face | Unreadable]) -> PackedBatch:
+    """Join faces and set the unreadable ones aside."""
+    faces = [item for item in items if isinstance(item, Face)]
+    errors = tuple(item for item in items if isinstance(item, Unreadable))
+    images = np.stack([face.image for face in faces]) if faces else np.empty((0, 0, 0, 3), np.uint8)
+    return PackedBatch(
+        torch.from_numpy(images),
+        tuple(face.labels for face in faces),
+        tuple(face.index for face in faces),
+        errors,
+    )
+
+
+def unpack(packed: PackedBatch) -> Batch:
+    """Scale the pixels to [0, 1], channels first.
+
+    numpy, not torch: this runs in a background thread, where torch would start a second team of
+    threads beside the training step's.
+    """
+    pixels = packed.images.numpy().transpose(0, 3, 1, 2)
+    images = np.empty(pixels.shape, np.float32)
+    np.divide(pixels, np.float32(255), out=images, dtype=np.float32)
+    return Batch(
+        images=torch.from_numpy(images),
+        target=torch.tensor([int(known.is_fake) for known in packed.labels], dtype=torch.int64),
+        labels=packed.labels,
+        index=torch.tensor(packed.index, dtype=torch.int64),
+    )
+
+
+def collate(items: Sequence[Face]) -> Batch:
+    """Join faces to one batch."""
+    return unpack(pack(items))
