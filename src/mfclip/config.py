@@ -1,0 +1,283 @@
+"""Typed, frozen run configuration: TOML in, resolved TOML out.
+
+A run is a TOML file that holds only what differs from the defaults below, and the defaults are the
+paper's setting (Sec. IV-A). ``--set train.lr=3e-4`` changes one key on the command line.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mfclip.errors import ConfigError
+
+MODEL_PRESETS: dict[str, dict[str, Any]] = {
+    "mfclip": {},  # the paper's sizes, which are the defaults below
+    "mfclip-small": {  # the same boxes, narrow enough for a CPU
+        "embed_dim": 128,
+        "num_heads": 4,
+        "mlp_ratio": 2.0,
+        "image": {"widths": (16, 24, 48, 96, 128), "convs": (2, 2, 2, 3, 3), "depth": 2},
+        "noise": {"widths": (16, 16, 32), "convs": (2, 2, 2), "depth": 1},
+        "text": {"depth": 2},
+        "spa": {"mode": "content", "shared_targets": True},
+    },
+}
+"""Model sizes by name: only the differences from the paper's."""
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that knows its keys and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ImageEncoderSettings(Settings):
+    """IE, the CViT branch (paper Sec. III-C)."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)  # channels of the stages; CViT
+    convs: tuple[int, ...] = (3, 3, 3, 4, 4)  # convolutions a stage; CViT
+    depth: int = Field(6, ge=1)  # transformer blocks; paper
+
+
+class NoiseEncoderSettings(Settings):
+    """PS, SRM and NE, the noise branch (paper Sec. III-C)."""
+
+    patch_size: int = Field(112, ge=8)  # pixels, p of Table VII; paper
+    widths: tuple[int, ...] = (32, 64)  # channels of the stages; released code
+    convs: tuple[int, ...] = (3, 3)  # convolutions a stage; released code
+    depth: int = Field(3, ge=1)  # B, transformer blocks; paper
+    pixel_scale: Literal[1, 255] = 255  # largest pixel value the SRM kernels see; the filters' own
+
+
+class LanguageEncoderSettings(Settings):
+    """FLE, the text branch (paper Sec. III-D)."""
+
+    max_levels: int = Field(4, ge=1, le=4)  # prompt levels; paper
+    context_length: int = Field(77, ge=4)  # tokens a level; CLIP
+    depth: int = Field(6, ge=1)  # L, transformer blocks; paper
+
+
+class PairAttentionSettings(Settings):
+    """SPA (paper Sec. III-E)."""
+
+    mode: Literal["batch", "content", "literal", "none"] = "batch"  # none = plain CLIP
+    batch_size: int = Field(24, ge=1)  # side of A in `batch` and `literal` mode; paper
+    shared_targets: bool = False  # pairs with the same prompt share the target
+
+
+class ModelSettings(Settings):
+    """MFCLIP (paper Fig. 3). Switches are the rows of Table VI."""
+
+    name: str = "mfclip"  # a key of DETECTORS
+    image_size: int = Field(224, ge=32)  # pixels; paper
+    embed_dim: int = Field(512, ge=8)  # d; paper
+    num_heads: int = Field(8, ge=1)  # attention heads of every transformer; paper
+    mlp_ratio: float = Field(4.0, gt=0)  # MLP 2048 at d = 512; paper
+    dropout: float = Field(0.0, ge=0, lt=1)  # on the vision features before the head; not in paper
+    use_image: bool = True  # IE
+    use_noise: bool = True  # NE
+    use_text: bool = True  # FLE and the contrastive loss
+    use_predictor: bool = True  # predictor and the KL loss
+    image: ImageEncoderSettings = ImageEncoderSettings()
+    noise: NoiseEncoderSettings = NoiseEncoderSettings()
+    text: LanguageEncoderSettings = LanguageEncoderSettings()
+    spa: PairAttentionSettings = PairAttentionSettings()
+    pretrained: str | None = None  # None, a path or a hub id
+    options: dict[str, Any] = Field(default_factory=dict)  # arguments of a baseline's builder
+
+
+class DataSettings(Settings):
+    """What is read, and how a picture becomes a model input."""
+
+    manifest: Path | None = None  # .csv, .jsonl or .parquet
+    root: Path | None = None  # folder of relative paths; the manifest's own if empty
+    train_split: str = "train"
+    val_split: str = "val"
+    test_split: str = "test"
+    resize: int = Field(256, ge=32)  # short side in pixels before the crop
+    workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
+    cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
+    sampling: Literal["shuffle", "balanced", "generator", "paired"] = "shuffle"
+    augment: Literal["none", "light", "strong"] = "none"  # paper: not stated
+    self_blend: float = Field(0.0, ge=0, le=1)  # share of real faces turned into blended fakes
+
+
+class LossSettings(Settings):
+    """Weights of the three losses (paper Eq. 2: all 1)."""
+
+    contrastive: float = Field(1.0, ge=0)
+    kl: float = Field(1.0, ge=0)
+    cross_entropy: float = Field(1.0, ge=0)
+    kl_temperature: float = Field(0.5, gt=0)  # paper Eq. 13
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class TrainSettings(Settings):
+    """The optimiser and its schedule (paper Sec. IV-A)."""
+
+    epochs: int = Field(30, ge=1)  # not stated in the paper: two steps of the schedule
+    batch_size: int = Field(24, ge=1)  # images a step over all processes; paper
+    accumulate: int = Field(1, ge=1)  # micro-batches a step
+    optimizer: Literal["adam", "adamw"] = "adam"  # paper
+    lr: float = Field(1e-4, gt=0)  # paper
+    weight_decay: float = Field(1e-3, ge=0)  # paper
+    schedule: Literal["step", "cosine"] = "step"  # paper: lr / 10 every 15 epochs
+    step_epochs: int = Field(15, ge=1)  # paper
+    warmup_epochs: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
+    channels_last: bool = True
+    processes: int = Field(1, ge=1)  # processes on this machine; torchrun overrides
+    select: Literal["auc", "loss"] = "auc"  # validation figure that chooses the best checkpoint
+    validate_every: int = Field(1, ge=1)  # epochs
+    loss: LossSettings = LossSettings()
+
+
+class EvaluateSettings(Settings):
+    """Metrics (protocols c.8)."""
+
+    batch_size: int = Field(64, ge=1)
+    bootstrap: int = Field(1000, ge=0)  # resamples of groups for the 95% intervals
+    ece_bins: int = Field(15, ge=2)
+
+
+class RunConfig(Settings):
+    """Everything that defines a run."""
+
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the resolved configuration; stored beside every result."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML file and apply ``key=value`` overrides.
+
+    Args:
+        path: TOML that holds the differences from the defaults; None for the defaults. A top-level
+            key ``extends = "other.toml"`` reads that file (relative to this one) first.
+        overrides: dotted keys with TOML values, e.g. ``train.lr=3e-4``; a bare word is a string.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (with the nearest known one), or a
+            value of the wrong type (with key, wanted and got).
+
+    Example:
+        >>> load_config(None, ["train.lr=3e-4"]).train.lr
+        0.0003
+    """
+    tree = _read_toml(path) if path else {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise ConfigError(f"expected an override such as train.lr=1e-4, but got {override!r}")
+        _insert(tree, key.strip(), _parse_value(text.strip()))
+    return build_config(tree)
+
+
+def build_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a nested mapping.
+
+    Raises:
+        ConfigError: as in `load_config`.
+    """
+    model = tree.get("model")
+    name = model.get("name", "mfclip") if isinstance(model, Mapping) else "mfclip"
+    preset = copy.deepcopy(MODEL_PRESETS.get(name, {}))
+    try:
+        return RunConfig.model_validate(_merge({"model": preset}, tree))
+    except ValidationError as error:
+        raise ConfigError("\n".join(map(_explain, error.errors()))) from None
+
+
+def dump_toml(config: Settings) -> str:
+    """Write every setting as TOML; unset ones appear as comments, so nothing is hidden."""
+    return "\n".join(_lines(config.model_dump(mode="json"), ())).strip() + "\n"
+
+
+def known_keys(model: type[Settings] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Iterate over the dotted names of all settings."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no configuration at {path}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    parent = tree.pop("extends", None)
+    return _merge(_read_toml(path.parent / parent), tree) if parent else tree
+
+
+def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in change.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+    return base
+
+
+def _insert(tree: dict[str, Any], key: str, value: object) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = value
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, list(known_keys()), n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        return f"unknown key '{key}'{hint}"
+    return f"key '{key}': {problem['msg'].lower()}, but got {problem['input']!r}"
+
+
+def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    tables = {key: value for key, value in tree.items() if isinstance(value, dict)}
+    if path and len(tables) < len(tree):
+        yield f"\n[{'.'.join(path)}]"
+    for key, value in tree.items():
+        if value is None:
+            yield f"# {key} is not set"
+        elif key not in tables:
+            yield f"{key} = {json.dumps(value)}"
+    for key, value in tables.items():
+        yield from _lines(value, (*path, key))
+
+
+def choices(model: type[Settings], name: str) -> tuple[str, ...]:
+    """Return the values a setting may take, for error messages and help."""
+    return get_args(model.model_fields[name].annotation)

@@ -1,0 +1,221 @@
+"""The manifest: one row a picture, the only description of a data set that mfclip reads.
+
+Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id``.
+Paths are relative to the manifest's folder unless absolute. Source: protocols, GenFace contract.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mfclip.errors import ManifestError, require
+from mfclip.labels import LEVELS, Labels, parse_label, parse_level
+
+SPLITS = ("train", "val", "test")
+"""The splits every protocol knows; a manifest may name more, e.g. ``test_unseen``."""
+
+REQUIRED = ("path", *LEVELS, "split")
+OPTIONAL = ("group", "video_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture of one face.
+
+    Attributes:
+        path: absolute path of the picture.
+        labels: what is known about it.
+        split: ``train``, ``val``, ``test`` or another name.
+        group: identity or source; samples of one group never straddle splits. Defaults to the path.
+        video_id: the video the frame was taken from; None for a still picture.
+    """
+
+    path: Path
+    labels: Labels
+    split: str
+    group: str
+    video_id: str | None = None
+
+    @property
+    def target(self) -> int:
+        """1 = fake, 0 = real."""
+        return int(self.labels.is_fake)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An ordered collection of samples.
+
+    Attributes:
+        samples: rows in file order.
+        root: folder that relative paths start from.
+    """
+
+    samples: tuple[Sample, ...]
+    root: Path
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+    def where(self, keep: Callable[[Sample], bool]) -> Manifest:
+        """Keep the samples for which `keep` is true."""
+        return replace(self, samples=tuple(s for s in self.samples if keep(s)))
+
+    def split(self, name: str) -> Manifest:
+        """Keep one split.
+
+        Raises:
+            ManifestError: no sample is in it; the message lists the splits there are.
+        """
+        part = self.where(lambda s: s.split == name)
+        if not part.samples:
+            found = ", ".join(sorted({s.split for s in self.samples})) or "none"
+            raise ManifestError(f"no sample is in split '{name}'; splits found: {found}")
+        return part
+
+    def counts(self, level: str = "generator") -> Counter[str]:
+        """Number of samples for each value of one level; reals are counted as ``real``."""
+        return Counter(
+            (getattr(s.labels, level) or "unknown") if s.labels.is_fake else "real"
+            for s in self.samples
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all rows; stored beside every result."""
+        digest = hashlib.sha256()
+        for row in map(self._row, self.samples):
+            digest.update("\x1f".join(row.values()).encode())
+        return digest.hexdigest()[:16]
+
+    def write(self, path: Path) -> None:
+        """Write CSV or Parquet, by the file's ending, whole or not at all."""
+        columns = (*REQUIRED, *OPTIONAL)
+        rows = [self._row(sample) for sample in self.samples]
+        partial = path.with_name(f".{path.name}.partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            arrow = require("pyarrow", extra="train")
+            parquet = require("pyarrow.parquet", extra="train")
+            table = arrow.table({name: [row[name] for row in rows] for name in columns})
+            parquet.write_table(table, partial)
+        else:
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+        os.replace(partial, path)
+
+    def _row(self, sample: Sample) -> dict[str, str]:
+        path = sample.path
+        if path.is_relative_to(self.root):
+            path = path.relative_to(self.root)
+        labels = sample.labels
+        return {
+            "path": path.as_posix(),
+            "label": "fake" if labels.is_fake else "real",
+            "manipulation": labels.manipulation or "",
+            "family": labels.family or "",
+            "generator": labels.generator or "",
+            "split": sample.split,
+            "group": sample.group,
+            "video_id": sample.video_id or "",
+        }
+
+
+def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
+    """Read a manifest from CSV, JSON lines or Parquet.
+
+    Args:
+        path: file ending in ``.csv``, ``.jsonl`` or ``.parquet``.
+        root: folder of relative paths; the manifest's own folder if omitted.
+
+    Raises:
+        ManifestError: the file is absent, has no such ending, lacks a column, or a row is wrong;
+            the message names the row.
+    """
+    if not path.is_file():
+        raise ManifestError(f"no manifest at {path}; expected a .csv, .jsonl or .parquet file")
+    rows = _read_rows(path)
+    base = (root or path.parent).absolute()
+    samples = []
+    for number, row in enumerate(rows, start=1):
+        missing = [name for name in REQUIRED if name not in row]
+        if missing:
+            message = (
+                f"{path} lacks the column(s) {', '.join(missing)}; "
+                f"expected {', '.join(REQUIRED)}, found {', '.join(row)}"
+            )
+            raise ManifestError(message)
+        try:
+            samples.append(_parse_row(row, base))
+        except ManifestError as error:
+            raise ManifestError(f"{path}, row {number}: {error}") from None
+    if not samples:
+        raise ManifestError(f"{path} holds no rows")
+    return Manifest(tuple(samples), base)
+
+
+def check_files(manifest: Manifest) -> list[Path]:
+    """Return the files that the manifest names and the disk does not hold."""
+    return [sample.path for sample in manifest if not sample.path.is_file()]
+
+
+def check_groups(samples: Iterable[Sample]) -> Mapping[str, Sequence[str]]:
+    """Return every group that lies in more than one split, with its splits."""
+    seen: dict[str, set[str]] = {}
+    for sample in samples:
+        seen.setdefault(sample.group, set()).add(sample.split)
+    return {group: sorted(splits) for group, splits in seen.items() if len(splits) > 1}
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    if path.suffix == ".jsonl":
+        import json  # noqa: PLC0415
+
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file if line.strip()]
+    if path.suffix == ".parquet":
+        parquet = require("pyarrow.parquet", extra="train")
+        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return rows
+    raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
+
+
+def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
+    text = {name: "" if value is None else str(value) for name, value in row.items() if name}
+    is_fake = parse_label(text["label"])
+    labels = Labels(
+        is_fake,
+        parse_level(text["manipulation"]),
+        parse_level(text["family"]),
+        parse_level(text["generator"]),
+    )
+    if not text["path"]:
+        raise ManifestError("the path is empty")
+    if not text["split"]:
+        raise ManifestError("the split is empty; expected train, val, test or another name")
+    path = root / text["path"].replace("\\", "/")
+    return Sample(
+        path=path,
+        labels=labels,
+        split=text["split"],
+        group=text.get("group") or text["path"],
+        video_id=parse_level(text.get("video_id")),
+    )

@@ -1,0 +1,175 @@
+"""The detectors by name, and their weights.
+
+Adding one: a file in `baselines` with `forward(images) -> logits` and `loss(batch)`, and a row in
+`DETECTORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mfclip.batch import Batch
+from mfclip.config import LossSettings, ModelSettings, build_config
+from mfclip.errors import ConfigError, WeightsError
+from mfclip.labels import Labels
+from mfclip.model.build import build_mfclip
+from mfclip.model.mfclip import MFCLIP
+from mfclip.weights import WeightFile, read_weights, write_weights
+
+EMBEDDED = "assets/weights/mfclip-small.safetensors"
+"""The weights that come with the package."""
+
+
+class Detector(Protocol):
+    """What training, evaluation and use ask of a detector, an `nn.Module`."""
+
+    image_size: int
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2"]:
+        """Judge RGB faces with pixel values in [0, 1]; column 1 = fake."""
+        ...
+
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Return weighted loss terms, whose sum is minimised."""
+        ...
+
+
+Builder = Callable[[ModelSettings, LossSettings], nn.Module]
+
+DETECTORS: dict[str, Builder] = {
+    "mfclip": build_mfclip,
+    "mfclip-small": build_mfclip,
+}
+
+
+def build_detector(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+    """Build a detector, with the weights that `settings.pretrained` names, if any.
+
+    Raises:
+        ConfigError: an unknown name, or sizes that do not fit together.
+        WeightsError: the named weights cannot be used.
+    """
+    if settings.name not in DETECTORS:
+        choices = ", ".join(DETECTORS)
+        raise ConfigError(f"expected model.name to be one of [{choices}], but got {settings.name!r}")
+    detector = DETECTORS[settings.name](settings, loss or LossSettings())
+    if settings.pretrained is not None:
+        weights = read_weights(find_weights(settings.pretrained))
+        load_tensors(detector, weights.tensors, settings.pretrained)
+    return detector
+
+
+def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a detector with its card.
+
+    Args:
+        weights: a safetensors file, a hub id such as ``owner/name``, or None for those that come
+            with the package.
+
+    Returns:
+        The detector in eval mode, and its card.
+
+    Raises:
+        WeightsError: they are absent, damaged, or of another model.
+    """
+    file = read_weights(find_weights(weights))
+    settings = build_config({"model": {**file.settings, "pretrained": None}}).model
+    detector = build_detector(settings)
+    if isinstance(detector, MFCLIP):
+        _restore_prompts(detector, file)
+    load_tensors(detector, file.tensors, str(weights or "the embedded weights"))
+    return detector.eval(), file.card
+
+
+def save_detector(
+    detector: nn.Module,
+    settings: ModelSettings,
+    path: Path,
+    *,
+    card: Mapping[str, Any],
+    vision_only: bool = False,
+) -> None:
+    """Write a detector's weights with settings and card.
+
+    Args:
+        detector: what to save.
+        settings: what it was built from.
+        path: a ``.safetensors`` file.
+        card: what it was trained on, thresholds, figures, licence, limits.
+        vision_only: leave out what inference does not need (MFCLIP's text half).
+    """
+    tensors = dict(detector.state_dict())
+    extra: dict[str, Any] = {}
+    if isinstance(detector, MFCLIP):
+        if vision_only:
+            unused = ("language_encoder.", "contrastive.", "predictor.")
+            tensors = {k: v for k, v in tensors.items() if not k.startswith(unused)}
+        if detector.prompts:
+            tensors["prompt_features"] = detector.prompt_features
+            extra["prompts"] = [asdict(labels) for labels in detector.prompts]
+    dump = settings.model_dump(mode="json")
+    write_weights(WeightFile(tensors, dump, {**card, **extra}), path)
+
+
+def load_tensors(detector: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into a detector of the same shape.
+
+    Raises:
+        WeightsError: names or shapes differ; the message lists the first differences.
+    """
+    own = detector.state_dict()
+    wrong = [
+        f"{name}: expected {tuple(own[name].shape)}, got {tuple(tensors[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    wrong += [f"{name}: missing" for name in own.keys() - tensors.keys()]
+    wrong += [f"{name}: not part of this model" for name in tensors.keys() - own.keys()]
+    if wrong:
+        listed = "; ".join(sorted(wrong)[:5])
+        raise WeightsError(f"{source} belongs to another model ({len(wrong)} tensors): {listed}")
+    detector.load_state_dict(dict(tensors))
+
+
+def find_weights(weights: str | Path | None) -> Path:
+    """Find a weight file on disk, on the hub, or in the package.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if weights is None:
+        with as_file(files("mfclip").joinpath(EMBEDDED)) as path:
+            if not path.is_file():
+                raise WeightsError("this build of mfclip carries no weights; name some")
+            return path
+    path = Path(weights)
+    if path.suffix == ".safetensors" or path.exists():
+        return path / "model.safetensors" if path.is_dir() else path
+    return _download(str(weights))
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    try:
+        return Path(hf_hub_download(hub_id, "model.safetensors"))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        message = f"no weights file and no reachable hub model named {hub_id!r}: {error}"
+        raise WeightsError(message) from error
+
+
+def _restore_prompts(model: MFCLIP, file: WeightFile) -> None:
+    """Give the model its prompts, and drop the text half if the file does not hold it."""
+    if not any(name.startswith("language_encoder.") for name in file.tensors):
+        model.drop_text()
+    if "prompt_features" in file.tensors:
+        model.prompts = tuple(Labels(**entry) for entry in file.card.pop("prompts"))
+        model.prompt_features = cast("Tensor", file.tensors.pop("prompt_features"))

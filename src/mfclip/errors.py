@@ -1,0 +1,67 @@
+"""The errors that mfclip raises for things a user can mend.
+
+::
+
+    MfclipError
+    ├── InputError         a picture, video or array that cannot be judged
+    ├── ManifestError      a manifest with a missing column, an unknown label, an absent file
+    ├── ConfigError        an unknown key, a wrong type, sizes that do not fit together
+    ├── WeightsError       weights that are absent, cut short, or of another model
+    ├── TrainingError      a run that cannot go on: loss not finite, checkpoint not writable
+    └── MissingExtraError  an optional package is not installed; the message names the extra
+
+Every message says what was wrong, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class MfclipError(Exception):
+    """Root of all errors a user can mend."""
+
+
+class InputError(MfclipError, ValueError):
+    """A picture, video or array cannot be judged."""
+
+
+class ManifestError(MfclipError, ValueError):
+    """A manifest breaks its contract."""
+
+
+class ConfigError(MfclipError, ValueError):
+    """A configuration value is unknown, of the wrong type, or impossible."""
+
+
+class WeightsError(MfclipError, ValueError):
+    """Weights are absent, damaged, or belong to another model."""
+
+
+class TrainingError(MfclipError, RuntimeError):
+    """A training run cannot continue."""
+
+
+class MissingExtraError(MfclipError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package, or say which extra brings it.
+
+    Args:
+        module: dotted name to import.
+        extra: the extra of ``mfclip`` that installs it.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = (
+            f"this needs the package '{module.split('.', 1)[0]}', which is not installed; "
+            f"install it with: pip install 'mfclip[{extra}]'"
+        )
+        raise MissingExtraError(message) from error

@@ -1,0 +1,1 @@
+"""Generic blocks without a meaning of their own in the paper."""

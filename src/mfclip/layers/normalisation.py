@@ -1,0 +1,48 @@
+"""Batch normalisation whose statistics cover the joined batch of all processes."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_fn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class JointBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, on any device.
+
+    With one process, or in eval mode, it is `torch.nn.BatchNorm2d`. With several it shares sums
+    and squared sums, gradients included, so that n processes equal one process on the joined
+    batch. `torch.nn.SyncBatchNorm` does the same on CUDA only.
+    """
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalise each channel, then scale and shift it."""
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            out: Tensor = super().forward(input)
+            return out
+        return self._forward_joint(input)
+
+    def _forward_joint(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        values = images.float()
+        count = values.new_tensor([values.numel() / values.shape[1]])
+        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
+        sums = dist_fn.all_reduce(sums)  # type: ignore[no-untyped-call]
+        total = sums[-1].detach()
+        mean, square = (sums[:-1] / total).chunk(2)
+        variance = (square - mean.square()).clamp_min(0)
+        self._track(mean.detach(), variance.detach() * total / (total - 1))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (values * scale[:, None, None] + shift[:, None, None]).to(images.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        momentum = 0.1 if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)

@@ -1,0 +1,106 @@
+"""A pre-norm transformer: attention, block, stack.
+
+Axes: b batch, n tokens, d width, h heads.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(embed_dim, 3 * embed_dim)
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], *, causal: bool) -> Float[Tensor, "b n d"]:
+        """Mix the tokens; with `causal`, a token sees itself and those before it."""
+        q, k, v = (
+            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # b h n d/h
+            for part in self.in_proj(tokens).chunk(3, dim=-1)
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each behind a layer norm, each added to its input."""
+
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        hidden = round(embed_dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.attention = Attention(embed_dim, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                wide=nn.Linear(embed_dim, hidden),
+                activation=nn.GELU(),
+                narrow=nn.Linear(hidden, embed_dim),
+            )
+        )
+
+    def forward(self, tokens: Float[Tensor, "b n d"], *, causal: bool) -> Float[Tensor, "b n d"]:
+        """Apply the block."""
+        tokens = tokens + self.attention(self.norm1(tokens), causal=causal)
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return out
+
+
+class Transformer(nn.Module):
+    """A stack of blocks.
+
+    Args:
+        depth: number of blocks.
+        embed_dim: width of a token.
+        num_heads: attention heads; must divide `embed_dim`.
+        mlp_ratio: hidden width of the perceptron over `embed_dim`.
+        causal: a token sees only itself and those before it.
+    """
+
+    def __init__(
+        self, depth: int, embed_dim: int, *, num_heads: int, mlp_ratio: float, causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.causal = causal
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Apply all blocks in order."""
+        for block in self.blocks:
+            tokens = block(tokens, causal=self.causal)
+        return tokens
+
+
+class TokenTransformer(nn.Module):
+    """One projected token and a class token through a transformer; the class token comes out.
+
+    The position embedding is (1, 2, d): it belongs to the token, not to the place in the batch.
+    """
+
+    def __init__(
+        self, in_features: int, depth: int, embed_dim: int, *, num_heads: int, mlp_ratio: float
+    ) -> None:
+        super().__init__()
+        self.projection = nn.Linear(in_features, embed_dim)
+        self.class_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, 2, embed_dim) * 0.02)
+        self.transformer = Transformer(depth, embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
+        """Project, add class token and positions, mix, and return the class token."""
+        token = self.projection(features)[:, None]
+        tokens = torch.cat([self.class_token.expand(len(token), -1, -1), token], dim=1)
+        out: Tensor = self.norm(self.transformer(tokens + self.positions)[:, 0])
+        return out

@@ -1,0 +1,73 @@
+"""Image encoder (IE, the CViT branch): images to global image features.
+
+Source: paper Sec. III-C, after Wodajo and Atnafu, "Deepfake video detection using convolutional
+vision transformer", arXiv 2102.11126.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mfclip.errors import ConfigError
+from mfclip.layers.convolution import conv_stages
+from mfclip.layers.transformer import TokenTransformer
+
+
+class ImageEncoder(nn.Module):
+    """Convolution stages, one token, six transformer blocks (IE, Sec. III-C).
+
+    Differs from the released code: the position embedding belongs to the token and not to the
+    place in the batch, and height and width keep their order.
+
+    Args:
+        image_size: side of the input in pixels; a multiple of 2 to the number of stages.
+        widths: channels of each convolution stage.
+        convs: convolutions in each stage.
+        depth: transformer blocks.
+        embed_dim: d, width of the features.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the transformer's perceptron over d.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        widths: Sequence[int],
+        convs: Sequence[int],
+        depth: int,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+    ) -> None:
+        super().__init__()
+        side = _pooled_side("image_size", image_size, len(widths))
+        self.stages = conv_stages(3, widths, convs)
+        self.token = TokenTransformer(
+            prod((widths[-1], side, side)),
+            depth,
+            embed_dim,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Encode images with values in [-1, 1]."""
+        features: Tensor = self.token(self.stages(images).flatten(1))
+        return features
+
+
+def _pooled_side(name: str, size: int, stages: int) -> int:
+    """Side of the map after `stages` halvings, which must leave no remainder."""
+    factor: int = 2**stages
+    if size % factor:
+        message = (
+            f"expected {name} to be a multiple of {factor}, since {stages} stages each halve "
+            f"the picture, but got {size}"
+        )
+        raise ConfigError(message)
+    return size // factor

@@ -1,0 +1,157 @@
+"""The three losses of MFCLIP: contrastive, KL, cross-entropy.
+
+Source: paper Sec. III-F, Eq. 11-14. Everything is computed in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_fn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mfclip.model.spa import SamplePairAttention
+
+MAX_LOGIT_SCALE = 100.0
+"""Largest 1 / tau, as in CLIP."""
+
+
+def pair_targets(prompt_ids: Int[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    """Share each row's target among the samples with the same prompt.
+
+    A batch holds far fewer prompts than samples, and two samples with one prompt are no negatives
+    of each other.
+
+    Returns:
+        Rows that sum to 1.
+
+    Example:
+        >>> pair_targets(torch.tensor([7, 7, 3])).tolist()
+        [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    """
+    same = (prompt_ids[:, None] == prompt_ids[None]).float()
+    return same / same.sum(1, keepdim=True)
+
+
+def contrastive_loss(
+    logits: Float[Tensor, "n n"], target: Float[Tensor, "n n"] | None = None
+) -> Float[Tensor, ""]:
+    r"""Return the mean of both directions' cross-entropy (Eq. 11-12, L_cmc).
+
+    .. math:: \mathcal{L}_{cmc} = (\mathcal{L}_{v2l} + \mathcal{L}_{l2v}) / 2
+
+    Args:
+        logits: weighted similarities; row = image, column = text.
+        target: distribution over the columns (symmetric); the diagonal if omitted.
+
+    Example:
+        >>> round(contrastive_loss(torch.zeros(4, 4)).item(), 4)  # log 4
+        1.3863
+    """
+    if target is None:
+        target = torch.eye(len(logits), device=logits.device)
+    rows = functional.cross_entropy(logits.float(), target)
+    columns = functional.cross_entropy(logits.float().T, target)
+    return (rows + columns) / 2
+
+
+def kl_loss(
+    predicted: Float[Tensor, "b d"], language: Float[Tensor, "b d"], temperature: float = 0.5
+) -> Float[Tensor, ""]:
+    r"""Return the divergence of the predicted from the true language features (Eq. 13).
+
+    .. math:: \frac{1}{b} \sum_i \delta(T^i)^\top \log \frac{\delta(T^i)}{\delta(T^i_{pre})}
+
+    where :math:`\delta` is the softmax over the d features at a temperature.
+
+    Args:
+        predicted: predictor's output.
+        language: language features.
+        temperature: of both softmaxes; the paper's is 0.5.
+    """
+    true = (language.float() / temperature).log_softmax(1)
+    guess = (predicted.float() / temperature).log_softmax(1)
+    return functional.kl_div(guess, true, reduction="batchmean", log_target=True)
+
+
+def cross_entropy_loss(
+    logits: Float[Tensor, "b 2"], target: Int[Tensor, " b"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of the verdict (Eq. 14); target 1 = fake."""
+    return functional.cross_entropy(logits.float(), target, label_smoothing=label_smoothing)
+
+
+def gather_features(features: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
+    """Join the features of all processes, in rank order, letting gradients through."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return features
+    parts = dist_fn.all_gather(features.contiguous())  # type: ignore[no-untyped-call]
+    return torch.cat(parts)
+
+
+def gather_ids(ids: Int[Tensor, " b"]) -> Int[Tensor, " n"]:
+    """Join integers of all processes, in rank order."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return ids
+    parts = [torch.empty_like(ids) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, ids.contiguous())
+    return torch.cat(parts)
+
+
+class ContrastiveLoss(nn.Module):
+    """CLIP's loss over the batches of all processes, plain or with SPA (Eq. 7-12).
+
+    It is called as open_clip's `ClipLoss` is: image features, text features, logit scale.
+    In several processes every process must hold equally many samples; the loss is that of the
+    joined batch in each of them, and averaging gradients over processes gives its gradient.
+
+    Args:
+        attention: SPA; None for plain CLIP.
+        shared_targets: MFCLIP passes `prompt_ids`, so that equal prompts share their targets.
+        literal: weight the probabilities behind the softmax, as Eq. 9-12 are printed. Then
+            -log p_ii splits from -log sigmoid(A_ii): the features see plain InfoNCE, weights off
+            the diagonal never enter, and A_ii only grows. Kept as an ablation.
+    """
+
+    def __init__(
+        self,
+        attention: SamplePairAttention | None = None,
+        *,
+        shared_targets: bool = False,
+        literal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.shared_targets = shared_targets
+        self.literal = literal
+
+    def forward(
+        self,
+        image_features: Float[Tensor, "b d"],
+        text_features: Float[Tensor, "b d"],
+        logit_scale: Float[Tensor, ""] | float,
+        prompt_ids: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the loss of the joined batch.
+
+        Args:
+            image_features: L2-normalised.
+            text_features: L2-normalised, same order.
+            logit_scale: 1 / tau.
+            prompt_ids: samples with equal numbers share their targets; without them every other
+                sample is a negative, as in the paper.
+        """
+        with torch.autocast(image_features.device.type, enabled=False):
+            images = gather_features(image_features.float())
+            texts = gather_features(text_features.float())
+            target = None if prompt_ids is None else pair_targets(gather_ids(prompt_ids))
+            if self.attention is None or self.literal:
+                loss = contrastive_loss(logit_scale * images @ texts.T, target)
+            else:
+                loss = contrastive_loss(self.attention(images, texts, logit_scale), target)
+            if self.attention is not None and self.literal:
+                own = self.attention.relevance(texts).diagonal()
+                loss = loss - functional.logsigmoid(own).mean()
+            return loss
