@@ -1,0 +1,122 @@
+"""``mfclip data scan``: a data set as its authors hand it out -> a manifest."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.sources import SOURCES, ScanOptions, Source
+from mfclip.errors import ConfigError
+
+_CHOICES = {"prefer": ("videos", "frames"), "group_by": ("file", "folder")}
+_ENDINGS = (".parquet", ".csv")
+_SPLITS = ("train", "val", "test")
+
+
+def scan(
+    source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the data set (for 'table': the file).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Manifest to write: .parquet or .csv.")
+    ] = Path("manifest.parquet"),
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE, may be repeated: compression=c40, prefer=frames, lists=FOLDER, "
+            "table=FILE.toml, ff_root=FOLDER, celebdf_root=FOLDER, columns=path:FILE,label:FAKE, "
+            "group_by=folder, val_fraction=0.1. Which of them a source heeds is on its page."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every split that is not official.")] = 0,
+) -> None:
+    """Read a data set from disk and write its manifest: paths, labels, groups, splits.
+
+    Says what was found and what is missing. Where to ask for each data set and how it must lie on
+    disk is in docs/data.
+    """
+    if out.suffix not in _ENDINGS:
+        raise ConfigError(f"expected --out to end in .parquet or .csv, but got '{out.name}'")
+    chosen = _find_source(source)
+    result = chosen.scan(root, replace(parse_options(option or [], chosen), seed=seed))
+    manifest = replace(result.manifest, root=out.absolute().parent)
+    manifest.write(out)
+    Console().print(_counts(manifest))
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{len(manifest)} files -> {out}; more on this data set: {chosen.page}")
+
+
+def parse_options(words: Sequence[str], source: Source) -> ScanOptions:
+    """Read ``key=value`` words into options.
+
+    Raises:
+        ConfigError: a word without ``=``, a key the source does not heed, a value of another type.
+    """
+    known = (*source.options, "val_fraction")
+    values = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"expected --option KEY=VALUE, but got '{word}'")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"{source.name} does not heed the option '{key}'; it heeds {', '.join(known)}{hint}"
+            )
+        values[key] = _parse_value(key, text)
+    return ScanOptions(**values)
+
+
+def _parse_value(key: str, text: str) -> Any:
+    if key in _CHOICES and text not in _CHOICES[key]:
+        raise ConfigError(f"expected {key} to be one of {list(_CHOICES[key])}, but got '{text}'")
+    if key == "columns":
+        pairs = [pair.partition(":") for pair in text.split(",")]
+        if not all(name and column for name, _, column in pairs):
+            raise ConfigError(f"expected columns=path:FILE,label:FAKE, but got '{text}'")
+        return {name: column for name, _, column in pairs}
+    types = {field.name: str(field.type) for field in fields(ScanOptions)}
+    if "Path" in types[key]:
+        return Path(text)
+    if types[key] in {"int", "float"}:
+        try:
+            return float(text) if types[key] == "float" else int(text)
+        except ValueError:
+            raise ConfigError(f"expected {key} to be a number, but got '{text}'") from None
+    return text
+
+
+def _find_source(name: str) -> Source:
+    if name in SOURCES:
+        return SOURCES[name]
+    near = difflib.get_close_matches(name, SOURCES, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ConfigError(f"expected a source among {', '.join(SOURCES)}, but got '{name}'{hint}")
+
+
+def _counts(manifest: Manifest) -> Table:
+    """Files by class and split."""
+    splits = [*_SPLITS, *sorted({s.split for s in manifest} - set(_SPLITS))]
+    counted = Counter((_class(sample), sample.split) for sample in manifest)
+    table = Table(title="files by class and split")
+    for heading in ("label", "manipulation", "family", "generator", *splits):
+        table.add_column(heading, justify="right" if heading in splits else "left")
+    for row in sorted({row for row, _ in counted}):
+        table.add_row(*row, *(str(counted[row, split]) for split in splits))
+    return table
+
+
+def _class(sample: Sample) -> tuple[str, str, str, str]:
+    labels = sample.labels
+    word = "fake" if labels.is_fake else "real"
+    return (word, labels.manipulation or "-", labels.family or "-", labels.generator or "-")
