@@ -39,7 +39,19 @@ HEADINGS = {
     "ece": "ECE",
     "brier": "Brier",
 }
-"""Columns of the tables; the remaining figures are in the JSON."""
+"""Columns of the Markdown table; the remaining figures are in the JSON."""
+
+SHORT_HEADINGS = {
+    "ap": "AP",
+    "eer": "EER",
+    "tpr_at_fpr_1": "TPR\n@1%",
+    "tpr_at_fpr_5": "TPR\n@5%",
+    "accuracy": "ACC\n@.5",
+    "accuracy_fitted": "ACC\nfit",
+    "ece": "ECE",
+    "brier": "Brier",
+}
+"""Columns of the terminal's table after AUC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +129,32 @@ class Evaluation:
         os.replace(partial, path)
 
     def to_table(self) -> Table:
-        """Draw the rows for a terminal; print it with rich."""
+        """Draw the rows for a terminal of some 85 columns; of the intervals only AUC's."""
+        from rich.box import SIMPLE_HEAD  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
 
-        table = Table(title=f"{self.split}: {self._caption()}", title_justify="left")
-        for number, heading in enumerate(self._headings()):
-            table.add_column(heading, justify="left" if number == 0 else "right")
+        title = f"{self.split}: {self.overall.num_real} reals, {self._caption()}"
+        table = Table(
+            title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD, padding=0
+        )
+        table.show_edge = False
+        table.add_column("fakes", overflow="fold")
+        for heading in ("n", "AUC", "95%", *SHORT_HEADINGS.values()):
+            table.add_column(heading, justify="right")
         level = "overall"
         for row in self.rows:
             if row.level != level:
-                table.add_section()
-            level = row.level
-            table.add_row(*_cells(row, "\n"))
+                level = row.level
+                table.add_row(Text(f"by {level}", style="bold"))
+            table.add_row(Text(row.name), *_short_cells(row))
         return table
 
     def to_markdown(self) -> str:
         """Draw the rows as a Markdown table with a line that says what they are."""
         headings = self._headings()
         lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-        lines += [_cells(row, " ") for row in self.rows]
+        lines += [_cells(row) for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.split}: {self._caption()}\n\n{table}\n"
 
@@ -241,17 +260,27 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _cells(row: Row, separator: str) -> list[str]:
-    """Write one row; `separator` stands between a figure and its interval."""
+def _cells(row: Row) -> list[str]:
     name = row.name if row.level == "overall" else f"{row.level}: {row.name}"
     cells = [name, str(row.metrics.num_real), str(row.metrics.num_fake)]
     for figure in HEADINGS:
         interval = row.intervals.get(figure)
         text = _number(getattr(row.metrics, figure))
         if interval is not None:
-            text += f"{separator}[{_number(interval.low)}, {_number(interval.high)}]"
+            text += f" [{_number(interval.low)}, {_number(interval.high)}]"
         cells.append(text)
     return cells
+
+
+def _short_cells(row: Row) -> list[str]:
+    interval = row.intervals.get("auc")
+    span = "" if interval is None else f"{_short(interval.low)}-{_short(interval.high)}"
+    figures = [_short(getattr(row.metrics, name)) for name in ("auc", *SHORT_HEADINGS)]
+    return [str(row.metrics.num_fake), figures[0], span, *figures[1:]]
+
+
+def _short(value: float) -> str:
+    return _number(value).removeprefix("0")
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -35,7 +34,6 @@ COLUMNS = (
     "error",
 )
 
-How = Literal["mean", "median", "max"]
 _POOLS: Mapping[str, Callable[[list[float]], float]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
@@ -156,7 +154,7 @@ def read_scores(path: Path) -> Scores:
     return Scores(tuple(samples))
 
 
-def video_scores(scores: Scores, how: How = "mean") -> Scores:
+def video_scores(scores: Scores, how: str = "mean") -> Scores:
     """Pool the frames of each video into one row (mean: DeepfakeBench, GenD).
 
     Frames belong together if they share video id, split *and* all labels: manipulations of one
@@ -179,7 +177,7 @@ def video_scores(scores: Scores, how: How = "mean") -> Scores:
     return Scores(tuple(_pool(frames, how) for frames in videos.values()))
 
 
-def _pool(frames: list[ScoredSample], how: How) -> ScoredSample:
+def _pool(frames: list[ScoredSample], how: str) -> ScoredSample:
     first = frames[0]
     values = [frame.score for frame in frames if frame.score is not None]
     score = _POOLS[how](values) if values else None
