@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from mfclip.data.manifest import Manifest, Sample, check_groups
 from mfclip.data.splits import carve_validation
@@ -57,6 +57,7 @@ class ScanResult:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Scan(Protocol):
     """The one entry of every source."""
 

@@ -89,8 +89,9 @@ def read_pairs(root: Path, options: ScanOptions) -> dict[str, tuple[str, str]]:
         if path is None:
             expected = f"the official split list {split}.json (or in splits/, dataset/splits/)"
             raise broken(TITLE, expected, root, PAGE)
+        content = read_json(path)
         try:
-            for first, second in read_json(path):
+            for first, second in content:
                 pairs[first] = pairs[second] = (split, "_".join(sorted((first, second))))
         except (TypeError, ValueError):
             message = f"{path}: expected a list of pairs such as [['000', '003'], ...]; see {PAGE}"
