@@ -82,7 +82,8 @@ def perturb_manifest(
 
     A cell lies in ``out_dir/KIND-LEVEL/`` with its ``manifest.csv``. What an earlier run wrote is
     kept; files that cannot be read are listed in ``out_dir/failures.csv`` and left out of every
-    manifest. Each file's seed comes from its path below the manifest's folder.
+    manifest. Each file's seed comes from its path below the manifest's folder (from the whole path
+    where it lies elsewhere, so two machines agree only on files below the folder).
 
     Args:
         manifest: pictures to damage; labels, splits and groups are carried over.
