@@ -64,6 +64,8 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Estimate how far the figures would move with another draw of groups.
 
+    ECE grows when rows repeat, so its interval lies high on small sets and may miss the figure.
+
     Args:
         scores: probability of fake.
         target: 1 = fake.
