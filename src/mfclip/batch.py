@@ -30,6 +30,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def split(self, parts: int) -> list[Batch]:
+        """Cut into at most `parts` equal batches, in order."""
+        size = -(-len(self) // parts)
+        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
+        return [Batch(self.images[c], self.target[c], self.labels[c], self.index[c]) for c in cuts]
+
+    def channels_last(self) -> Batch:
+        """Lay the images out with the channels innermost, which convolutions like best."""
+        return replace(self, images=self.images.to(memory_format=torch.channels_last))
+
     def to(self, device: torch.device | str) -> Batch:
         """Move the tensors; the copy overlaps with work on the device when memory is pinned."""
         return replace(

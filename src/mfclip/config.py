@@ -25,8 +25,8 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "embed_dim": 128,
         "num_heads": 4,
         "mlp_ratio": 2.0,
-        "image": {"widths": (16, 24, 48, 96, 128), "convs": (2, 2, 2, 3, 3), "depth": 2},
-        "noise": {"widths": (16, 16, 32), "convs": (2, 2, 2), "depth": 1},
+        "image": {"widths": (16, 32, 64, 96, 128), "convs": (1, 2, 2, 3, 3), "depth": 2},
+        "noise": {"widths": (16, 16, 32), "convs": (2, 2, 2), "depth": 1, "pixel_scale": 64.0},
         "text": {"depth": 2},
         "spa": {"mode": "content", "shared_targets": True},
     },
@@ -55,7 +55,7 @@ class NoiseEncoderSettings(Settings):
     widths: tuple[int, ...] = (32, 64)  # channels of the stages; released code
     convs: tuple[int, ...] = (3, 3)  # convolutions a stage; released code
     depth: int = Field(3, ge=1)  # B, transformer blocks; paper
-    pixel_scale: Literal[1, 255] = 255  # largest pixel value the SRM kernels see; the filters' own
+    pixel_scale: float = Field(255.0, gt=0)  # value of white for SRM; the filters' own
 
 
 class LanguageEncoderSettings(Settings):
@@ -138,9 +138,10 @@ class TrainSettings(Settings):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     channels_last: bool = True
-    processes: int = Field(1, ge=1)  # processes on this machine; torchrun overrides
     select: Literal["auc", "loss"] = "auc"  # validation figure that chooses the best checkpoint
     validate_every: int = Field(1, ge=1)  # epochs
+    log_every: int = Field(10, ge=1)  # steps
+    checkpoint_every: int = Field(500, ge=1)  # steps; one is also written after every epoch
     loss: LossSettings = LossSettings()
 
 
@@ -148,6 +149,7 @@ class EvaluateSettings(Settings):
     """Metrics (protocols c.8)."""
 
     batch_size: int = Field(64, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     bootstrap: int = Field(1000, ge=0)  # resamples of groups for the 95% intervals
     ece_bins: int = Field(15, ge=2)
 
@@ -163,8 +165,13 @@ class RunConfig(Settings):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the resolved configuration; stored beside every result."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Short hash of the differences from the defaults; stored beside every result.
+
+        Where the data lies does not count: the manifest has a fingerprint of its own.
+        """
+        place = {"data": {"manifest", "root", "workers", "cache"}}
+        tree = self.model_dump(mode="json", exclude=place, exclude_defaults=True)
+        text = json.dumps(tree, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

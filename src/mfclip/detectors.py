@@ -58,7 +58,9 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
     """
     if settings.name not in DETECTORS:
         choices = ", ".join(DETECTORS)
-        raise ConfigError(f"expected model.name to be one of [{choices}], but got {settings.name!r}")
+        raise ConfigError(
+            f"expected model.name to be one of [{choices}], but got {settings.name!r}"
+        )
     detector = DETECTORS[settings.name](settings, loss or LossSettings())
     if settings.pretrained is not None:
         weights = read_weights(find_weights(settings.pretrained))

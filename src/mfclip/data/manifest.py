@@ -33,7 +33,7 @@ class Sample:
         path: absolute path of the picture.
         labels: what is known about it.
         split: ``train``, ``val``, ``test`` or another name.
-        group: identity or source; samples of one group never straddle splits. Defaults to the path.
+        group: identity or source; samples of one group never straddle splits. Defaults to the video, then to the path.
         video_id: the video the frame was taken from; None for a still picture.
     """
 
@@ -216,6 +216,6 @@ def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
         path=path,
         labels=labels,
         split=text["split"],
-        group=text.get("group") or text["path"],
+        group=text.get("group") or text.get("video_id") or text["path"],
         video_id=parse_level(text.get("video_id")),
     )

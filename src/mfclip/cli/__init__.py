@@ -1,0 +1,7 @@
+"""The command line: ``mfclip train | evaluate | predict | demo | data``."""
+
+from __future__ import annotations
+
+from mfclip.cli.app import main
+
+__all__ = ["main"]

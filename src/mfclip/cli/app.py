@@ -1,0 +1,40 @@
+"""The command tree. Each command lives in a file of its own and imports what it needs when run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from mfclip import __version__
+from mfclip.cli.train import train
+from mfclip.errors import MfclipError
+
+app = typer.Typer(
+    help="Tell a real face from a forged one. A score is evidence, not proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    """Tell a real face from a forged one. A score is evidence, not proof."""
+    if version:
+        typer.echo(f"mfclip {__version__}")
+        raise typer.Exit
+
+
+app.command()(train)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one clear line and exit status 2."""
+    try:
+        app()
+    except MfclipError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

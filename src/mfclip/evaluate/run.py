@@ -1,0 +1,97 @@
+"""Weights and a manifest to scores, metrics and tables on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mfclip.config import EvaluateSettings
+from mfclip.data.manifest import Manifest
+from mfclip.detectors import load_detector
+from mfclip.errors import ConfigError
+from mfclip.evaluate.metrics import fit_threshold
+from mfclip.evaluate.report import Evaluation, evaluate_scores
+from mfclip.evaluate.score import Progress, score_manifest
+from mfclip.evaluate.scores import Scores
+
+
+def evaluate_weights(
+    weights: str | Path | None,
+    manifest: Manifest,
+    out: Path,
+    *,
+    split: str = "test",
+    fit_split: str | None = None,
+    settings: EvaluateSettings | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score one split and write ``scores.csv``, ``metrics.json`` and ``metrics.md``.
+
+    Args:
+        weights: as `load_detector` takes them.
+        manifest: holds the split.
+        out: folder of the results.
+        split: what is scored.
+        fit_split: fit the second threshold on this split; None takes the one that was fitted on
+            validation when the weights were trained.
+        settings: batch size, resamples, bins; the defaults if omitted.
+        device: where the detector runs.
+        progress: called after each batch with the pictures done and all pictures.
+
+    Raises:
+        ConfigError: the threshold would be fitted on the split that is evaluated.
+        ManifestError: a split is empty.
+        WeightsError: the weights cannot be used.
+    """
+    if fit_split == split:
+        raise ConfigError(f"a threshold fitted on '{split}' itself says nothing; fit on validation")
+    settings = settings or EvaluateSettings()
+    detector, card = load_detector(weights)
+    detector.to(device)
+    threshold = card.get("threshold")
+    if fit_split is not None:
+        fitted = _score(detector, card, manifest.split(fit_split), settings, None).scored
+        threshold = fit_threshold(fitted.score, fitted.target)
+    part = manifest.split(split)
+    scores = _score(detector, card, part, settings, progress)
+    evaluation = evaluate_scores(
+        scores,
+        fitted_threshold=threshold,
+        resamples=settings.bootstrap,
+        ece_bins=settings.ece_bins,
+        config_fingerprint=card.get("config_fingerprint"),
+        manifest_fingerprint=part.fingerprint,
+    )
+    scores.write(out / "scores.csv")
+    evaluation.write(out / "metrics.json")
+    _write_text(out / "metrics.md", evaluation.to_markdown())
+    return evaluation
+
+
+def _score(
+    detector: nn.Module,
+    card: Mapping[str, Any],
+    part: Manifest,
+    settings: EvaluateSettings,
+    progress: Progress | None,
+) -> Scores:
+    return score_manifest(
+        detector,
+        part,
+        resize=card.get("resize", 256),
+        image_size=card.get("image_size", 224),
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        progress=progress,
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,332 @@
+"""The training loop: batches to steps, epochs to checkpoints, validation to the best weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mfclip.batch import Batch
+from mfclip.config import RunConfig, dump_toml
+from mfclip.data.blending import self_blend
+from mfclip.data.dataset import FaceDataset
+from mfclip.data.loader import BatchPlan, TrainingLoader
+from mfclip.data.manifest import Manifest, check_files, read_manifest
+from mfclip.detectors import build_detector
+from mfclip.errors import ConfigError, ManifestError, TrainingError
+from mfclip.provenance import provenance
+from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mfclip.train.log import RunLog
+from mfclip.train.optimiser import (
+    AveragedWeights,
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+)
+from mfclip.train.processes import Processes, autocast, join_processes
+from mfclip.train.selection import Candidate, keep_if_best, validate
+
+LAST = "last.safetensors"
+"""The checkpoint a run resumes from."""
+
+BEST = "best.safetensors"
+"""The weights of the best validation so far, with their card."""
+
+
+class TrainingStep(nn.Module):
+    """A detector whose forward pass is its loss, so that gradients are joined over processes."""
+
+    def __init__(self, detector: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.detector = detector
+        self.precision = precision
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the weighted loss terms."""
+        with autocast(batch.images.device, self.precision):
+            terms: dict[str, Tensor] = self.detector.loss(batch)
+        return terms
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    max_steps: int | None = None,
+) -> Progress:
+    """Train a detector on the training split, choosing the best epoch on the validation split.
+
+    Writes into `out`: ``config.toml`` (resolved), ``run.json`` (versions, machine, data),
+    ``log.jsonl``, ``tensorboard/``, ``last.safetensors`` and ``best.safetensors``. The test split
+    is never looked at.
+
+    Args:
+        config: everything that defines the run.
+        out: its folder.
+        resume: go on from ``last.safetensors``, to the bit on a CPU.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        max_steps: stop after so many optimiser steps, checkpoint written; None for all.
+
+    Raises:
+        ConfigError: no manifest given, `out` holds another run, or an impossible setting.
+        ManifestError: files are missing, or a split is empty.
+        TrainingError: the loss is not finite, or a checkpoint cannot be written.
+    """
+    manifest = _open_manifest(config)
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / LAST).exists() and not resume:
+        raise ConfigError(f"{out} already holds a run; go on with --resume or give another --out")
+    with join_processes(device) as processes:
+        run = _Run(config, manifest, out, processes)
+        try:
+            run.start(resume=resume)
+            run.fit(max_steps)
+        finally:
+            run.log.close()
+    return run.progress
+
+
+class _Run:
+    """One run's moving parts."""
+
+    def __init__(
+        self, config: RunConfig, manifest: Manifest, out: Path, processes: Processes
+    ) -> None:
+        self.config = config
+        self.out = out
+        self.processes = processes
+        torch.manual_seed(config.seed)
+        self.samples = manifest.split(config.data.train_split)
+        self.validation = _validation_data(config, manifest)
+        self.detector = build_detector(config.model, config.train.loss).to(processes.device)
+        if config.train.channels_last:
+            self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        settings = config.train
+        self.optimizer = build_optimizer(self.detector, settings)
+        self.step = processes.wrap(TrainingStep(self.detector, settings.precision))
+        self.forward = torch.compile(self.step) if settings.compile else self.step
+        self.scaler = torch.amp.GradScaler(
+            processes.device.type, enabled=settings.precision == "16-mixed"
+        )
+        self.average = AveragedWeights(self.detector, settings.ema) if settings.ema else None
+        self.loader = _training_data(config, self.samples, processes)
+        self.progress = Progress(fingerprint=config.fingerprint)
+        self.log = RunLog(out, total=0, done=0, enabled=False)
+
+    def start(self, *, resume: bool) -> None:
+        """Restore a checkpoint, or write what defines the run."""
+        if resume and (self.out / LAST).exists():
+            self.progress = load_checkpoint(
+                self.out / LAST,
+                module=self.detector,
+                optimizer=self.optimizer,
+                average=self.average,
+                fingerprint=self.config.fingerprint,
+            )
+        done = self.progress.epoch * len(self.loader) + self.progress.batch
+        first = self.processes.is_first
+        total = self.config.train.epochs * len(self.loader)
+        self.log = RunLog(self.out, total=total, done=done, enabled=first)
+        if first:
+            (self.out / "config.toml").write_text(dump_toml(self.config), encoding="utf-8")
+            self.log.record("start", self.progress.step, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            **asdict(provenance()),
+            "config": self.config.fingerprint,
+            "manifest": self.samples.fingerprint,
+            "train_samples": len(self.samples),
+            "val_samples": len(self.validation),
+            "parameters": sum(p.numel() for p in self.detector.parameters()),
+            "processes": self.processes.world_size,
+        }
+
+    def fit(self, max_steps: int | None) -> None:
+        """Train until the last epoch, or until `max_steps`."""
+        settings = self.config.train
+        while self.progress.epoch < settings.epochs:
+            self._epoch(max_steps)
+            if max_steps is not None and self.progress.step >= max_steps:
+                self._save()
+                return
+            self.progress.epoch += 1
+            self.progress.batch = 0
+            last = self.progress.epoch == settings.epochs
+            if last or self.progress.epoch % settings.validate_every == 0:
+                self._validate()
+            self._save()
+
+    def _epoch(self, max_steps: int | None) -> None:
+        self.step.train()
+        meter = _Meter(self.processes.world_size)
+        for batch in self.loader.epoch(self.progress.epoch, self.progress.batch):
+            terms = self._train_on(batch.to(self.processes.device))
+            meter.add(terms, len(batch))
+            self.progress.batch += 1
+            self.progress.step += 1
+            self.log.advance()
+            if self.progress.step % self.config.train.log_every == 0:
+                self._report(meter)
+            if self.progress.step % self.config.train.checkpoint_every == 0:
+                self._save()
+            if max_steps is not None and self.progress.step >= max_steps:
+                return
+        self._report(meter)
+
+    def _train_on(self, batch: Batch) -> dict[str, Tensor]:
+        settings = self.config.train
+        lr = learning_rate(self.progress.step, steps_per_epoch=len(self.loader), settings=settings)
+        set_learning_rate(self.optimizer, lr)
+        parts = batch.split(settings.accumulate)
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            waits = number < len(parts)
+            with self.processes.unsynchronised(self.step, enabled=waits):
+                terms = self.forward(_layout(part, settings.channels_last))
+                loss = torch.stack(list(terms.values())).sum() / len(parts)
+                self.scaler.scale(loss).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() / len(parts)
+        if settings.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.detector.parameters(), settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.detector)
+        return sums
+
+    def _report(self, meter: _Meter) -> None:
+        values = meter.read()
+        if not values:
+            return
+        if not all(math.isfinite(value) for value in values.values()):
+            raise TrainingError(
+                f"the loss is not finite at step {self.progress.step}: {values}; "
+                f"lower train.lr, set train.clip_norm, or look at the data; the last checkpoint "
+                f"in {self.out} is from before"
+            )
+        values["lr"] = float(self.optimizer.param_groups[0]["lr"])
+        values["epoch"] = self.progress.epoch + self.progress.batch / len(self.loader)
+        self.log.record("train", self.progress.step, values)
+        self.log.show("  ".join(f"{k} {v:.3g}" for k, v in values.items()))
+
+    def _validate(self) -> None:
+        """Score the validation split with the (averaged) weights and keep them if best."""
+        if self.average is not None:
+            self.average.swap(self.detector)
+        try:
+            if self.processes.is_first:
+                result = validate(self.detector, self.validation, self.config)
+                candidate = Candidate(self.detector, self.samples, self.config, result)
+                better = keep_if_best(candidate, self.progress, self.out / BEST)
+                self.progress.history.append(result | {"epoch": self.progress.epoch})
+                self.log.record("val", self.progress.step, result)
+                figures = "  ".join(f"{k} {v:.4f}" for k, v in result.items())
+                mark = "  (best so far)" if better else ""
+                self.log.say(f"epoch {self.progress.epoch}: validation {figures}{mark}")
+        finally:
+            if self.average is not None:
+                self.average.swap(self.detector)
+        self.processes.wait()
+
+    def _save(self) -> None:
+        if self.processes.is_first:
+            save_checkpoint(
+                self.out / LAST,
+                self.progress,
+                module=self.detector,
+                optimizer=self.optimizer,
+                average=self.average,
+            )
+        self.processes.wait()
+
+
+class _Meter:
+    """Means of the loss terms and images a second since the last reading."""
+
+    def __init__(self, world_size: int) -> None:
+        self._world_size = world_size
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = self._images = 0
+        self._began = time.perf_counter()
+
+    def add(self, terms: dict[str, Tensor], images: int) -> None:
+        """Add one step; nothing is read from the device yet."""
+        for name, term in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + term
+        self._steps += 1
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        """Return the means and begin anew; empty if there was no step."""
+        if not self._steps:
+            return {}
+        values = {name: (total / self._steps).item() for name, total in self._sums.items()}
+        values = {"loss": sum(values.values()), **values}
+        seconds = time.perf_counter() - self._began
+        values["images_per_second"] = self._images * self._world_size / seconds
+        self._reset()
+        return values
+
+
+def _open_manifest(config: RunConfig) -> Manifest:
+    if config.data.manifest is None:
+        raise ConfigError("no data: set data.manifest to a .csv, .jsonl or .parquet file")
+    manifest = read_manifest(config.data.manifest, root=config.data.root)
+    used = {config.data.train_split, config.data.val_split}
+    absent = check_files(manifest.where(lambda sample: sample.split in used))
+    if absent:
+        listed = ", ".join(map(str, absent[:3]))
+        raise ManifestError(
+            f"{len(absent)} of the manifest's files are not on disk, the first: {listed}; "
+            "set data.root to the folder that the paths start from"
+        )
+    return manifest
+
+
+def _training_data(config: RunConfig, samples: Manifest, processes: Processes) -> TrainingLoader:
+    data = config.data
+    dataset = FaceDataset(
+        samples,
+        resize=data.resize,
+        image_size=config.model.image_size,
+        augment=data.augment,
+        seed=config.seed,
+        cache=data.cache,
+        blend=self_blend if data.self_blend else None,
+        self_blend=data.self_blend,
+    )
+    plan = BatchPlan(samples, data.sampling, config.train.batch_size, config.seed)
+    return TrainingLoader(
+        dataset,
+        plan,
+        rank=processes.rank,
+        world_size=processes.world_size,
+        workers=data.workers,
+    )
+
+
+def _validation_data(config: RunConfig, manifest: Manifest) -> FaceDataset:
+    return FaceDataset(
+        manifest.split(config.data.val_split),
+        resize=config.data.resize,
+        image_size=config.model.image_size,
+        cache=config.data.cache,
+    )
+
+
+def _layout(batch: Batch, channels_last: bool) -> Batch:
+    return batch.channels_last() if channels_last else batch

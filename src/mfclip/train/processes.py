@@ -1,0 +1,86 @@
+"""One process or several: the process group under ``torchrun``, mixed precision, the device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mfclip.device import find_device
+
+_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number, from 0.
+        world_size: how many there are.
+        device: where it computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Join gradients over the processes, if there are several."""
+        return DistributedDataParallel(module) if self.world_size > 1 else module
+
+    def unsynchronised(self, module: nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
+        """Leave gradients local, for all micro-batches but the last."""
+        if enabled and isinstance(module, DistributedDataParallel):
+            return module.no_sync()
+        return contextlib.nullcontext()
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """Take part in the group that ``torchrun`` started, or run alone.
+
+    Args:
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = find_device(device, local_rank=local)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size == 1:
+        yield Processes(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(rank, world_size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Compute convolutions and products in the type that `precision` names."""
+    dtype = _DTYPES.get(precision)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
