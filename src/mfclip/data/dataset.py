@@ -25,6 +25,7 @@ from mfclip.data.transforms import (
     Pixels,
     augment,
     centre_square,
+    check_level,
     check_sizes,
     resize_short_side,
 )
@@ -86,7 +87,8 @@ class FaceDataset(Dataset[Face]):
         self_blend: share of the real faces that `blend` is applied to.
 
     Raises:
-        ConfigError: `resize` is smaller than `image_size`, or `self_blend` has no `blend`.
+        ConfigError: `resize` is smaller than `image_size`, `augment` is unknown, or `self_blend`
+            has no `blend`.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class FaceDataset(Dataset[Face]):
         self_blend: float = 0.0,
     ) -> None:
         check_sizes(resize, image_size)
+        check_level(augment)
         if self_blend and blend is None:
             message = f"self_blend={self_blend} needs a blend function, but got blend=None"
             raise ConfigError(message)

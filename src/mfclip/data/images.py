@@ -10,7 +10,6 @@ import io
 import stat
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -92,7 +91,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: the file is empty (0 bytes); expected an image file")
 
 
-def _decode(file: BinaryIO, name: str) -> UInt8[np.ndarray, "h w 3"]:
+def _decode(file: io.BytesIO | io.BufferedReader, name: str) -> UInt8[np.ndarray, "h w 3"]:
     _silence_pillow()
     try:
         with Image.open(file) as image:

@@ -1,8 +1,7 @@
-"""Manifest order, training order, and the loaders that feed batches while a model computes.
+"""The loaders that feed batches while a model computes.
 
-The order of an epoch is a function of (manifest, mode, batch size, seed, epoch) and nothing else;
-several processes take slices of the same global batches. So any batch of any epoch can be reached
-directly, and n processes joined see what one process would.
+Several processes that train together take slices of the same global batches (`BatchPlan`), so that
+joined they see what one process would.
 """
 
 from __future__ import annotations
@@ -14,11 +13,9 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from torch.utils.data import DataLoader, Dataset
 
 from mfclip.batch import Batch
@@ -31,11 +28,10 @@ from mfclip.data.dataset import (
     pack,
     unpack,
 )
-from mfclip.data.manifest import Manifest
+from mfclip.data.sampling import BatchPlan
 from mfclip.errors import ConfigError, InputError
 
-Sampling: TypeAlias = Literal["shuffle", "balanced", "generator", "paired"]
-Indices: TypeAlias = Int64[np.ndarray, " n"]
+__all__ = ["BatchPlan", "ScoringLoader", "TrainingLoader", "scoring_loader", "training_loader"]
 
 _T = TypeVar("_T")
 
@@ -44,114 +40,6 @@ PREFETCH = 3
 
 MAX_THREADS = 8
 """Decoding threads at most; beyond that Python's lock is the limit, and processes are better."""
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """The order in which an epoch visits the samples.
-
-    Modes: ``shuffle`` visits every sample once; ``balanced`` has as many real as fake faces in
-    every batch; ``generator`` also visits every generator equally often; ``paired`` joins each
-    fake with a real face of its own group, or any real face if its group has none. The last three
-    repeat the smaller side in fresh orders, and an epoch is as long as the manifest. A last batch
-    that is not full is left out.
-
-    Args:
-        manifest: the samples.
-        mode: as above.
-        batch_size: samples a step over all processes.
-        seed: of the order.
-
-    Raises:
-        ConfigError: an unknown mode, fewer samples than `batch_size`, only real or only fake faces
-            in a mode that needs both, or an odd `batch_size` in ``paired``.
-    """
-
-    manifest: Manifest
-    mode: Sampling
-    batch_size: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(Sampling):
-            choices = ", ".join(get_args(Sampling))
-            raise ConfigError(f"expected sampling to be one of [{choices}], but got {self.mode!r}")
-        if self.mode == "paired" and self.batch_size % 2:
-            message = f"paired sampling needs an even batch_size, but got {self.batch_size}"
-            raise ConfigError(message)
-        if not 0 < self.batch_size <= len(self.manifest):
-            message = (
-                f"expected batch_size between 1 and the {len(self.manifest)} training samples, "
-                f"but got {self.batch_size}"
-            )
-            raise ConfigError(message)
-        if self.mode != "shuffle" and not (len(self._reals()) and len(self._fakes())):
-            message = (
-                f"{self.mode} sampling needs real and fake faces, but the training samples hold "
-                f"{len(self._reals())} real and {len(self._fakes())} fake; use shuffle"
-            )
-            raise ConfigError(message)
-
-    def __len__(self) -> int:
-        """Batches an epoch, the same for every epoch."""
-        return len(self.manifest) // self.batch_size
-
-    def batches(self, epoch: int) -> Int64[np.ndarray, "n b"]:
-        """Rows of the manifest, one line a global batch."""
-        # A spawn key keeps this stream apart from the items' (seed, epoch, index).
-        rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(1,)))
-        count = len(self) * self.batch_size
-        order = self._order(count, rng).reshape(len(self), self.batch_size)
-        # Slots of a batch carry no meaning, which SPA's `batch` mode relies on.
-        return order if self.mode == "shuffle" else rng.permuted(order, axis=1)
-
-    def _order(self, count: int, rng: np.random.Generator) -> Indices:
-        if self.mode == "shuffle":
-            return rng.permutation(len(self.manifest))[:count]
-        half = (count + 1) // 2
-        if self.mode == "generator":
-            fakes = _take_in_turn(self._fakes_of_generators(), half, rng)
-        else:
-            fakes = _take(self._fakes(), half, rng)
-        reals = _take(self._reals(), half, rng)
-        if self.mode == "paired":
-            reals = self._partners(fakes, reals, rng)
-        return np.stack([reals, fakes], axis=1).reshape(-1)[:count]
-
-    def _partners(self, fakes: Indices, others: Indices, rng: np.random.Generator) -> Indices:
-        """A real face of each fake's group; where there is none, the one from `others`."""
-        reals_of: dict[str, list[int]] = {}
-        for index in self._reals():
-            reals_of.setdefault(self.manifest[index].group, []).append(int(index))
-        own = (reals_of.get(self.manifest[fake].group) for fake in fakes)
-        pairs = zip(own, others, strict=True)
-        return np.array([rng.choice(group) if group else other for group, other in pairs], np.int64)
-
-    def _reals(self) -> Indices:
-        return np.array([i for i, s in enumerate(self.manifest) if not s.labels.is_fake], np.int64)
-
-    def _fakes(self) -> Indices:
-        return np.array([i for i, s in enumerate(self.manifest) if s.labels.is_fake], np.int64)
-
-    def _fakes_of_generators(self) -> list[Indices]:
-        found: dict[str, list[int]] = {}
-        for index in self._fakes():
-            name = self.manifest[index].labels.generator or "unknown"
-            found.setdefault(name, []).append(int(index))
-        return [np.array(found[name], np.int64) for name in sorted(found)]
-
-
-def _take(indices: Indices, count: int, rng: np.random.Generator) -> Indices:
-    """The first `count` of endless fresh permutations."""
-    rounds = -(-count // len(indices))
-    return np.concatenate([rng.permutation(indices) for _ in range(rounds)])[:count]
-
-
-def _take_in_turn(groups: Sequence[Indices], count: int, rng: np.random.Generator) -> Indices:
-    """One of each group in turn, the turn in a fresh order every round."""
-    rounds = -(-count // len(groups))
-    columns = [_take(group, rounds, rng) for group in groups]
-    return rng.permuted(np.stack(columns, axis=1), axis=1).reshape(-1)[:count]
 
 
 class TrainingLoader:
@@ -186,7 +74,7 @@ class TrainingLoader:
         share = plan.batch_size // world_size
         self._plan = plan
         self._slice = slice(rank * share, (rank + 1) * share)
-        self._reader = _Reader(dataset, workers)
+        self._reader = _Reader(dataset, workers, keep_processes=workers > 0)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -279,7 +167,7 @@ class _Reportable(Dataset[Face | Unreadable]):
 class _Reader:
     """Keys to finished batches, in order and ahead of the consumer."""
 
-    def __init__(self, dataset: FaceDataset, workers: int) -> None:
+    def __init__(self, dataset: FaceDataset, workers: int, keep_processes: bool = False) -> None:
         self._items = _Reportable(dataset)
         self._order: list[list[Key]] = []
         self._processes: Iterable[PackedBatch] | None = None
@@ -289,7 +177,7 @@ class _Reader:
                 batch_sampler=_Current(self._order),
                 num_workers=workers,
                 collate_fn=pack,
-                persistent_workers=True,
+                persistent_workers=keep_processes,
             )
 
     def read(self, batches: Sequence[list[Key]]) -> Iterator[_Loaded]:

@@ -16,7 +16,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from mfclip.errors import ConfigError
 
-Pixels: TypeAlias = UInt8[np.ndarray, "h w 3"]
+Pixels: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
+"""RGB, values in [0, 255]; `_` because input and output of one function may differ in size."""
 AugmentLevel: TypeAlias = Literal["none", "light", "strong"]
 
 SCALE_CHANCE, JITTER_CHANCE = 0.2, 0.3
@@ -97,16 +98,14 @@ def augment(
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the result.
         level: ``none`` is `prepare_face`; ``light`` crops anywhere and mirrors half of the faces;
-            ``strong`` also rescales, recolours and degrades (`DEGRADATIONS`) some of them; three
-            of four keep their traces undegraded.
+            ``strong`` also rescales some (`SCALE_CHANCE`) and recolours or degrades some
+            (`DEGRADATIONS`); six of ten are neither rescaled nor degraded.
         rng: the only source of randomness.
 
     Raises:
         ConfigError: `resize` is smaller than `image_size`, or the level is unknown.
     """
-    if level not in get_args(AugmentLevel):
-        message = f"expected augment to be one of [none, light, strong], but got {level!r}"
-        raise ConfigError(message)
+    check_level(level)
     if level == "none":
         return prepare_face(image, resize=resize, image_size=image_size)
     check_sizes(resize, image_size)
@@ -134,6 +133,17 @@ def check_sizes(resize: int, image_size: int) -> None:
         raise ConfigError(message)
 
 
+def check_level(level: str) -> None:
+    """Refuse an unknown level of augmentation.
+
+    Raises:
+        ConfigError: the message lists the levels.
+    """
+    if level not in get_args(AugmentLevel):
+        choices = ", ".join(get_args(AugmentLevel))
+        raise ConfigError(f"expected augment to be one of [{choices}], but got {level!r}")
+
+
 def compress_jpeg(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Pass through JPEG of quality 60 to 100, chroma at full or half resolution."""
     subsampling = "4:4:4" if rng.random() < 0.5 else "4:2:0"  # noqa: PLR2004
@@ -146,8 +156,8 @@ def compress_webp(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def blur(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Blur with a Gaussian of standard deviation 0.3 to 1.5 pixels."""
-    radius = float(rng.uniform(0.3, 1.5))
+    """Blur with a Gaussian of standard deviation 0.5 to 1.5 pixels."""
+    radius = float(rng.uniform(0.5, 1.5))
     return np.array(_picture(image).filter(ImageFilter.GaussianBlur(radius)))
 
 

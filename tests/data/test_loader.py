@@ -1,0 +1,141 @@
+"""Loaders against the plan, the data set, and each other."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mfclip.batch import Batch
+from mfclip.data.dataset import FaceDataset
+from mfclip.data.loader import TrainingLoader, scoring_loader, training_loader
+from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.sampling import BatchPlan, Sampling
+from mfclip.errors import ConfigError, InputError
+from mfclip.labels import Labels
+
+MODES: tuple[Sampling, ...] = ("shuffle", "balanced", "generator", "paired")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Manifest:
+    """Eleven noisy pictures on disk, four of them fake."""
+    samples = []
+    for number in range(11):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(path)
+        samples.append(Sample(path, Labels(number < 4), "train", f"person {number}"))
+    return Manifest(tuple(samples), tmp_path)
+
+
+def faces(manifest: Manifest, **options: object) -> FaceDataset:
+    return FaceDataset(manifest, resize=40, image_size=32, augment="strong", **options)
+
+
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second) > 0
+    for a, b in zip(first, second, strict=True):
+        assert a.index.tolist() == b.index.tolist()
+        assert a.labels == b.labels
+        assert torch.equal(a.images, b.images)
+
+
+def test_batches_hold_the_planned_faces(small: Manifest) -> None:
+    dataset, plan = faces(small), BatchPlan(small, "balanced", 4)
+    batches = list(training_loader(dataset, plan, epoch=2))
+    assert [b.index.tolist() for b in batches] == plan.batches(2).tolist()
+    first = batches[0]
+    expected = dataset[int(first.index[0]), 2].image
+    assert torch.equal(first.images[0], torch.tensor(expected.copy()).permute(2, 0, 1) / 255)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_ranks_joined_equal_one(small: Manifest, mode: Sampling) -> None:
+    dataset, plan = faces(small), BatchPlan(small, mode, 4)
+    alone = list(training_loader(dataset, plan, epoch=1))
+    halves = [list(training_loader(dataset, plan, epoch=1, rank=r, world_size=2)) for r in (0, 1)]
+    for whole, left, right in zip(alone, *halves, strict=True):
+        assert len(left) == len(right) == 2
+        assert torch.equal(whole.images, torch.cat([left.images, right.images]))
+        assert torch.equal(whole.index, torch.cat([left.index, right.index]))
+        assert whole.labels == left.labels + right.labels
+
+
+def test_batch_that_ranks_cannot_share_is_refused(small: Manifest) -> None:
+    plan = BatchPlan(small, "shuffle", 4)
+    with pytest.raises(ConfigError, match="batch_size 4 cannot be shared equally by 3 processes"):
+        TrainingLoader(faces(small), plan, world_size=3)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_resume_equals_skipping(small: Manifest, start: int) -> None:
+    dataset, plan = faces(small), BatchPlan(small, "shuffle", 2)
+    whole = list(training_loader(dataset, plan, epoch=5))
+    assert_equal(list(training_loader(dataset, plan, epoch=5, start_batch=start)), whole[start:])
+
+
+def test_resume_after_the_last_batch_is_empty(small: Manifest) -> None:
+    plan = BatchPlan(small, "shuffle", 2)
+    assert list(training_loader(faces(small), plan, epoch=0, start_batch=len(plan))) == []
+
+
+def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:
+    """Over several epochs of the same processes, one of them left in the middle."""
+    plan = BatchPlan(small, "balanced", 2)
+    threads = TrainingLoader(faces(small), plan)
+    processes = TrainingLoader(faces(small), plan, workers=2)
+    assert len(threads) == len(processes) == 5
+    assert_equal(list(threads.epoch(0)), list(processes.epoch(0)))
+    left_early = processes.epoch(1)
+    next(left_early)
+    left_early.close()
+    assert_equal(list(threads.epoch(2, 1)), list(processes.epoch(2, 1)))
+
+
+def test_threads_end_with_the_epoch_and_when_it_is_left(small: Manifest) -> None:
+    before = set(threading.enumerate())
+    epoch = training_loader(faces(small), BatchPlan(small, "shuffle", 2), epoch=0)
+    next(epoch)
+    assert set(threading.enumerate()) > before
+    epoch.close()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_stops_at_an_unreadable_picture(small: Manifest, workers: int) -> None:
+    small[3].path.write_bytes(b"nonsense")
+    plan = BatchPlan(small, "shuffle", 11)
+    with pytest.raises(InputError) as caught:
+        list(training_loader(faces(small), plan, epoch=0, workers=workers))
+    assert str(caught.value).startswith(f"{small[3].path}: not a picture in a known format")
+
+
+def test_unexpected_errors_arrive_where_batches_are_consumed(small: Manifest) -> None:
+    def broken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        raise ZeroDivisionError("in the blend")
+
+    dataset = faces(small, blend=broken, self_blend=1.0)
+    with pytest.raises(ZeroDivisionError, match="in the blend"):
+        list(training_loader(dataset, BatchPlan(small, "shuffle", 2), epoch=0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_scoring_keeps_manifest_order_and_lists_bad_files(small: Manifest, workers: int) -> None:
+    for number in (1, 4, 5, 6, 7):
+        small[number].path.write_bytes(b"")
+    dataset = FaceDataset(small, resize=40, image_size=32)
+    loader = scoring_loader(dataset, 4, workers)
+    for _ in range(2):  # a second pass finds the same
+        batches = list(loader)
+        assert [b.index.tolist() for b in batches] == [[0, 2, 3], [8, 9, 10]]
+        assert [error.index for error in loader.errors] == [1, 4, 5, 6, 7]
+        assert loader.errors[0].message.startswith(f"{small[1].path}: the file is empty")
+    assert len(loader) == 3
+    assert torch.equal(
+        batches[0].images[1], torch.tensor(dataset[2, 0].image.copy()).permute(2, 0, 1) / 255
+    )
