@@ -28,16 +28,13 @@ Lookup = Callable[[str], Labels | None]
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file, where its class folder is, and what is below that."""
+    """One file, its class folder below the root, and its own place below that."""
 
     path: Path
     labels: Labels
     class_folder: Path
+    below: Path
     split: str | None
-
-    @property
-    def below(self) -> Path:
-        return self.path.relative_to(self.class_folder)
 
 
 def scan_tree(
@@ -80,7 +77,8 @@ def _classify(root: Path, lookup: Lookup) -> tuple[list[_File], list[str]]:
     files: list[_File] = []
     unknown: Counter[str] = Counter()
     for path in walk_media(root):
-        folders = [p for p in path.relative_to(root).parents if p.name]
+        inside = path.relative_to(root)
+        folders = [p for p in inside.parents if p.name]
         known = next((p for p in folders if lookup(p.name)), None)
         labels = lookup(known.name) if known else None
         if known is None or labels is None:
@@ -88,7 +86,7 @@ def _classify(root: Path, lookup: Lookup) -> tuple[list[_File], list[str]]:
             continue
         names = [SPLIT_FOLDERS.get(p.name.lower()) for p in reversed(folders)]
         split = next((name for name in names if name), None)
-        files.append(_File(path, labels, root / known, split))
+        files.append(_File(path, labels, known, inside.relative_to(known), split))
     notes = [
         f"{count} files in '{place}' belong to no known class and were left out"
         for place, count in sorted(unknown.items())
@@ -146,7 +144,7 @@ def _own(file: _File, by_folder: bool) -> str:
 
 
 def _video_id(file: _File, by_folder: bool) -> str | None:
-    name = f"{file.labels.generator}/{_own(file, by_folder)}"
+    name = f"{file.class_folder.as_posix()}/{_own(file, by_folder)}"
     is_video = file.path.suffix.lower() in VIDEOS
     return name if is_video or (by_folder and len(file.below.parts) > 1) else None
 

@@ -120,7 +120,7 @@ def _real_celeb(options: ScanOptions) -> Iterable[Found]:
     """Real videos of the Celeb-DF test list."""
     if options.celebdf_root is None:
         return
-    result = celebdf.scan(options.celebdf_root, replace(options, lists=None, val_fraction=0))
+    result = celebdf.scan(options.celebdf_root, replace(options, lists=None, val_fraction=0.0))
     for sample in result.manifest:
         if not sample.labels.is_fake and sample.split == "test":
             yield sample, [sample.group]
