@@ -1,0 +1,170 @@
+"""``mfclip data doctor | audit | show``: look at a data set before training on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mfclip.data.audit import Audit, verdict
+from mfclip.data.audit import audit as run_audit
+from mfclip.data.audit_report import render_report
+from mfclip.data.contact_sheet import contact_sheet
+from mfclip.data.doctor import Finding, exit_code
+from mfclip.data.doctor import doctor as run_doctor
+from mfclip.data.manifest import Manifest, read_manifest
+from mfclip.data.sources import SOURCES
+from mfclip.errors import ConfigError
+
+SHOWN = 3
+"""Examples printed below a finding; --json holds up to 100."""
+
+MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "info": "[dim]info[/]"}
+
+ManifestPath = Annotated[Path, typer.Argument(help="Manifest: .csv, .jsonl or .parquet.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of relative paths; the manifest's own if omitted.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Processes; all cores if omitted, 0 works in this one.")
+]
+
+
+def doctor(
+    manifest: ManifestPath,
+    source: Annotated[
+        str | None, typer.Option(help="Data set whose published counts are expected.")
+    ] = None,
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings.")] = False,
+    workers: Workers = None,
+) -> None:
+    """Check whether a data set is usable: files, counts, splits, groups, duplicates, balance.
+
+    Exit status: 0 usable, 1 usable with warnings (only with --strict), 2 not usable.
+    """
+    expected = _expected(source)
+    rows = read_manifest(manifest, root=root)
+    with _progress() as progress:
+        findings = run_doctor(rows, expected=expected, workers=_count(workers), progress=progress)
+    code = exit_code(findings, strict=strict)
+    if as_json:
+        plain = [finding.as_dict() for finding in findings]
+        typer.echo(json.dumps({"usable": code < 2, "findings": plain}, indent=2))  # noqa: PLR2004
+    else:
+        _print_findings(findings, code)
+    raise typer.Exit(code)
+
+
+def audit(
+    manifest: ManifestPath,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="HTML report to write; JSON lies beside it.")
+    ] = Path("audit.html"),
+    train: Annotated[
+        str | None, typer.Option(help="Split to fit on; cross-validation by group if omitted.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Split to measure on.")] = None,
+    limit: Annotated[int, typer.Option(min=100, help="Pictures read at most.")] = 20_000,
+    root: Root = None,
+    seed: Annotated[int, typer.Option(help="Of the folds and of the choice of pictures.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Measure what a detector could cheat with: AUC of trivial features, for each generator."""
+    rows = read_manifest(manifest, root=root)
+    with _progress() as progress:
+        result = run_audit(
+            rows,
+            train=train,
+            test=test,
+            limit=limit,
+            workers=_count(workers),
+            seed=seed,
+            progress=progress,
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render_report(result, manifest.stem), encoding="utf-8")
+    text = json.dumps(result.as_dict(), indent=2)
+    out.with_suffix(".json").write_text(text, encoding="utf-8")
+    _print_verdict(result)
+    typer.echo(f"report -> {out}")
+
+
+def show(
+    manifest: ManifestPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")] = Path("sheet.png"),
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    columns: Annotated[int, typer.Option(min=1, max=64, help="Pictures a row.")] = 8,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a picture.")] = 128,
+    root: Root = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of pictures.")] = 0,
+) -> None:
+    """Draw a contact sheet: some pictures of every class and generator."""
+    rows = read_manifest(manifest, root=root)
+    part: Manifest = rows.split(split) if split else rows
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"expected --out to end in .png, but got '{out.name}'")
+    sheet = contact_sheet(part, columns=columns, size=size, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out)
+    typer.echo(f"contact sheet, {sheet.width}x{sheet.height} pixels -> {out}")
+
+
+def _expected(source: str | None) -> Mapping[str, int] | None:
+    if source is None:
+        return None
+    if source not in SOURCES:
+        raise ConfigError(f"expected --source to be one of {', '.join(SOURCES)}, but got {source}")
+    return SOURCES[source].expected
+
+
+def _count(workers: int | None) -> int:
+    return (os.cpu_count() or 1) if workers is None else workers
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar with the time left, on the error stream so that output can be piped."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _print_findings(findings: list[Finding], code: int) -> None:
+    console = Console()
+    for finding in findings:
+        console.print(f"{MARKS[finding.severity]} {escape(finding.what)}", highlight=False)
+        shown = finding.examples if finding.check == "counts" else finding.examples[:SHOWN]
+        for example in shown:
+            console.print(f"    [dim]{escape(example)}[/]", highlight=False, soft_wrap=True)
+        if finding.advice:
+            console.print(f"    -> {escape(finding.advice)}", highlight=False)
+    words = {0: "usable", 1: "usable with warnings", 2: "not usable: mend the errors first"}
+    console.print(f"\n[bold]{words[code]}[/]")
+
+
+def _print_verdict(result: Audit) -> None:
+    console = Console()
+    console.print(f"{result.num_images} pictures, {escape(result.protocol)}", highlight=False)
+    if result.unreadable:
+        count, first = len(result.unreadable), escape(result.unreadable[0])
+        console.print(f"{count} files could not be read and were skipped, first: {first}")
+    for line in verdict(result):
+        console.print(f"- {escape(line)}", highlight=False)
