@@ -1,0 +1,303 @@
+"""Frames out of a video, evenly spaced and timestamped, read as a stream with PyAV (FFmpeg).
+
+The file is first run through without decoding, which gives every frame's time exactly, also where
+the header states no length or the frame rate varies; then only what leads to a wanted frame is
+decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfclip.errors import InputError, require
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
+)
+"""Endings, in lower case, by which a file is taken for a video."""
+
+QUALITY = 18
+"""Constant rate factor of written videos, 0 to 51, lower is better; 18 is visually lossless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a video.
+
+    Attributes:
+        image: RGB, height x width x 3, upright, pixel values in [0, 255].
+        index: place in the video in the order of showing, from 0.
+        seconds: time after the first frame.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video is.
+
+    Attributes:
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        num_frames: frames that are in the file, whatever its header says.
+        seconds: from the start of the first frame to the end of the last.
+        fps: frames a second, on average.
+        codec: FFmpeg's name of the coding, e.g. ``h264``.
+        rotation: counter-clockwise turn that makes the stored picture upright, degrees.
+    """
+
+    width: int
+    height: int
+    num_frames: int
+    seconds: float
+    fps: float
+    codec: str
+    rotation: int
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """Times of the frames in units of the stream; `stamps` is empty where packets carry none."""
+
+    count: int
+    stamps: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    unit: float
+    fps: float
+
+    def seconds(self, index: int) -> float:
+        if not len(self.stamps):
+            return index / self.fps
+        return float(self.stamps[index] - self.stamps[0]) * self.unit
+
+    @property
+    def duration(self) -> float:
+        return self.seconds(self.count - 1) + 1 / self.fps
+
+
+def frames(path: Path, *, count: int = 32, every: int | None = None) -> Iterator[Frame]:
+    """Yield evenly spaced frames, one in memory at a time.
+
+    A frame that is damaged is passed over for the next good one; a video with fewer than `count`
+    frames gives them all.
+
+    Args:
+        path: the video; sound is neither needed nor read.
+        count: number of frames: the middle one of as many equal parts.
+        every: take the frames 0, n, 2n, ... instead.
+
+    Raises:
+        InputError: no such file, no video, nothing in it that can be decoded, or `count` or
+            `every` below 1.
+    """
+    if count < 1 or (every is not None and every < 1):
+        raise InputError(f"expected count and every of at least 1, but got {count} and {every}")
+    contents = _scan(path)
+    wanted = _evenly(contents.count, count) if every is None else range(0, contents.count, every)
+    found = 0
+    for frame, index in _decode(path, contents, list(wanted)):
+        yield Frame(_upright(frame), index, contents.seconds(index))
+        found += 1
+    if not found:
+        raise InputError(f"{path}: no frame of this video can be decoded; get the file anew")
+
+
+def probe(path: Path) -> VideoInfo:
+    """Say how large and long a video is, by looking at all of it.
+
+    Raises:
+        InputError: no such file, no video, or nothing in it that can be decoded.
+    """
+    contents = _scan(path)
+    for frame, _ in _decode(path, contents, [0]):
+        height, width = _upright(frame).shape[:2]
+        with _open(path) as (_, stream):
+            codec = str(stream.codec_context.name)
+        seconds = contents.duration
+        rate = contents.count / seconds
+        return VideoInfo(width, height, contents.count, seconds, rate, codec, int(frame.rotation))
+    raise InputError(f"{path}: no frame of this video can be decoded; get the file anew")
+
+
+def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float) -> None:
+    """Write pictures as an H.264 video, whole or not at all.
+
+    An odd width or height grows by one pixel, since the colour format halves both.
+
+    Args:
+        path: file to write; its ending names the container, e.g. ``.mp4``.
+        images: RGB, uint8, all of one size.
+        fps: frames a second.
+
+    Raises:
+        InputError: there is no picture, or one differs in size from the first.
+    """
+    av = require("av", extra="video")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    stream, shape = None, None
+    try:
+        with av.open(str(partial), "w") as container:
+            for image in images:
+                if stream is None:
+                    shape = image.shape
+                    stream = _add_stream(container, image, fps)
+                if image.shape != shape:
+                    raise InputError(f"expected pictures of {shape}, but got {image.shape}")
+                pad = ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0))
+                whole = np.ascontiguousarray(np.pad(image, pad, mode="edge"))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(whole, format="rgb24")))
+            if stream is None:
+                raise InputError(f"no picture to write to {path}")
+            container.mux(stream.encode())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _add_stream(container: Any, image: NDArray[np.uint8], fps: float) -> Any:
+    rate = Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream("libx264", rate=rate, options={"crf": str(QUALITY)})
+    stream.height, stream.width = (side + side % 2 for side in image.shape[:2])
+    stream.pix_fmt = "yuv420p"
+    return stream
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open the first video stream that is not a cover picture."""
+    av = require("av", extra="video")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: the file is empty (0 bytes); expected a video")
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        message = f"{path}: not a video that FFmpeg can read, or its header is cut off ({error})"
+        raise InputError(message) from None
+    with container:
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if not streams:
+            raise InputError(f"{path}: the file holds no video, only other streams")
+        stream = streams[0]
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets up to the end, or to where the file is broken beyond repair."""
+    av = require("av", extra="video")
+    source = container.demux(stream)
+    while True:
+        try:
+            yield next(source)
+        except (StopIteration, av.FFmpegError):
+            return
+
+
+def _scan(path: Path) -> _Contents:
+    stamps, keys, count, timeless = [], [], 0, False
+    with _open(path) as (container, stream):
+        unit = float(stream.time_base)
+        rate = stream.average_rate or stream.guessed_rate
+        for packet in _packets(container, stream):
+            if not packet.size or packet.is_discard or packet.is_corrupt:
+                continue
+            count += 1
+            timeless = timeless or packet.pts is None
+            if not timeless:
+                stamps.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+    if not count:
+        raise InputError(f"{path}: the video holds no frame; it may have been cut short")
+    known = np.unique(np.array([] if timeless else stamps, np.int64))
+    if len(known) > 1:
+        spread = float(known[-1] - known[0]) * unit
+        fps = (len(known) - 1) / spread
+    else:
+        fps = float(rate or 25)
+    return _Contents(len(known) or count, known, np.array(sorted(keys), np.int64), unit, fps)
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """Middle of each of `count` equal parts.
+
+    Example:
+        >>> _evenly(10, 2), _evenly(3, 5)
+        ([2, 7], [0, 1, 2])
+    """
+    count = min(total, count)
+    return [(2 * part + 1) * total // (2 * count) for part in range(count)]
+
+
+def _decode(path: Path, contents: _Contents, wanted: list[int]) -> Iterator[tuple[Any, int]]:
+    """Decode the wanted frames, jumping to the keyframe before each where that saves work."""
+    with _open(path) as (container, stream):
+        source = _good_frames(container, stream)
+        if not len(contents.stamps):
+            yield from _count_through(source, wanted)
+            return
+        reached: Any = None
+        for index, following in zip(wanted, [*wanted[1:], contents.count], strict=True):
+            target = int(contents.stamps[index])
+            key = _key_before(contents.keys, target)
+            if reached is not None and key is not None and key > reached.pts:
+                container.seek(key, stream=stream, backward=True)
+                source = _good_frames(container, stream)
+            reached = _first_from(target, reached, source)
+            if reached is None:
+                return
+            place = int(np.searchsorted(contents.stamps, reached.pts))
+            if place < following:
+                yield reached, place
+
+
+def _first_from(target: int, reached: Any, source: Iterator[Any]) -> Any:
+    """First frame shown at `target` or later; the one reached last may be it."""
+    frames = source if reached is None else chain([reached], source)
+    return next((f for f in frames if f.pts is not None and f.pts >= target), None)
+
+
+def _count_through(source: Iterator[Any], wanted: list[int]) -> Iterator[tuple[Any, int]]:
+    ask = set(wanted)
+    for index, frame in enumerate(source):
+        if index in ask:
+            yield frame, index
+
+
+def _key_before(keys: NDArray[np.int64], target: int) -> int | None:
+    place = int(np.searchsorted(keys, target, side="right")) - 1
+    return int(keys[place]) if place >= 0 else None
+
+
+def _good_frames(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames; packets and frames that are damaged are passed over."""
+    av = require("av", extra="video")
+    for packet in _packets(container, stream):
+        try:
+            decoded = stream.decode(packet)
+        except av.FFmpegError:
+            continue
+        yield from (frame for frame in decoded if not frame.is_corrupt)
+
+
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    """RGB with the display rotation applied; FFmpeg counts it counter-clockwise."""
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
