@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from mfclip.batch import Batch
 from mfclip.data.dataset import FaceDataset
-from mfclip.data.loader import TrainingLoader, scoring_loader, training_loader
+from mfclip.data.loader import ScoringLoader, TrainingLoader, scoring_loader
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.sampling import BatchPlan, Sampling
 from mfclip.errors import ConfigError, InputError
@@ -37,6 +39,13 @@ def faces(manifest: Manifest, **options: object) -> FaceDataset:
     return FaceDataset(manifest, resize=40, image_size=32, augment="strong", **options)
 
 
+def load(
+    manifest: Manifest, plan: BatchPlan, epoch: int, start: int = 0, **options: int
+) -> list[Batch]:
+    with closing(TrainingLoader(faces(manifest), plan, **options)) as loader:
+        return list(loader.epoch(epoch, start))
+
+
 def assert_equal(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second) > 0
     for a, b in zip(first, second, strict=True):
@@ -47,7 +56,7 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
 
 def test_batches_hold_the_planned_faces(small: Manifest) -> None:
     dataset, plan = faces(small), BatchPlan(small, "balanced", 4)
-    batches = list(training_loader(dataset, plan, epoch=2))
+    batches = load(small, plan, 2)
     assert [b.index.tolist() for b in batches] == plan.batches(2).tolist()
     first = batches[0]
     expected = dataset[int(first.index[0]), 2].image
@@ -56,9 +65,9 @@ def test_batches_hold_the_planned_faces(small: Manifest) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_ranks_joined_equal_one(small: Manifest, mode: Sampling) -> None:
-    dataset, plan = faces(small), BatchPlan(small, mode, 4)
-    alone = list(training_loader(dataset, plan, epoch=1))
-    halves = [list(training_loader(dataset, plan, epoch=1, rank=r, world_size=2)) for r in (0, 1)]
+    plan = BatchPlan(small, mode, 4)
+    alone = load(small, plan, 1)
+    halves = [load(small, plan, 1, rank=rank, world_size=2) for rank in (0, 1)]
     for whole, left, right in zip(alone, *halves, strict=True):
         assert len(left) == len(right) == 2
         assert torch.equal(whole.images, torch.cat([left.images, right.images]))
@@ -74,14 +83,13 @@ def test_batch_that_ranks_cannot_share_is_refused(small: Manifest) -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 3])
 def test_resume_equals_skipping(small: Manifest, start: int) -> None:
-    dataset, plan = faces(small), BatchPlan(small, "shuffle", 2)
-    whole = list(training_loader(dataset, plan, epoch=5))
-    assert_equal(list(training_loader(dataset, plan, epoch=5, start_batch=start)), whole[start:])
+    plan = BatchPlan(small, "shuffle", 2)
+    assert_equal(load(small, plan, 5, start), load(small, plan, 5)[start:])
 
 
 def test_resume_after_the_last_batch_is_empty(small: Manifest) -> None:
     plan = BatchPlan(small, "shuffle", 2)
-    assert list(training_loader(faces(small), plan, epoch=0, start_batch=len(plan))) == []
+    assert load(small, plan, 0, start=len(plan)) == []
 
 
 def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:
@@ -95,11 +103,14 @@ def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:
     next(left_early)
     left_early.close()
     assert_equal(list(threads.epoch(2, 1)), list(processes.epoch(2, 1)))
+    assert len(multiprocessing.active_children()) == 2
+    processes.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_threads_end_with_the_epoch_and_when_it_is_left(small: Manifest) -> None:
     before = set(threading.enumerate())
-    epoch = training_loader(faces(small), BatchPlan(small, "shuffle", 2), epoch=0)
+    epoch = TrainingLoader(faces(small), BatchPlan(small, "shuffle", 2)).epoch(0)
     next(epoch)
     assert set(threading.enumerate()) > before
     epoch.close()
@@ -111,7 +122,7 @@ def test_training_stops_at_an_unreadable_picture(small: Manifest, workers: int) 
     small[3].path.write_bytes(b"nonsense")
     plan = BatchPlan(small, "shuffle", 11)
     with pytest.raises(InputError) as caught:
-        list(training_loader(faces(small), plan, epoch=0, workers=workers))
+        load(small, plan, 0, workers=workers)
     assert str(caught.value).startswith(f"{small[3].path}: not a picture in a known format")
 
 
@@ -120,8 +131,9 @@ def test_unexpected_errors_arrive_where_batches_are_consumed(small: Manifest) ->
         raise ZeroDivisionError("in the blend")
 
     dataset = faces(small, blend=broken, self_blend=1.0)
+    loader = TrainingLoader(dataset, BatchPlan(small, "shuffle", 2))
     with pytest.raises(ZeroDivisionError, match="in the blend"):
-        list(training_loader(dataset, BatchPlan(small, "shuffle", 2), epoch=0))
+        list(loader.epoch(0))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -135,6 +147,8 @@ def test_scoring_keeps_manifest_order_and_lists_bad_files(small: Manifest, worke
         assert [b.index.tolist() for b in batches] == [[0, 2, 3], [8, 9, 10]]
         assert [error.index for error in loader.errors] == [1, 4, 5, 6, 7]
         assert loader.errors[0].message.startswith(f"{small[1].path}: the file is empty")
+    loader.close()
+    assert isinstance(loader, ScoringLoader)
     assert len(loader) == 3
     assert torch.equal(
         batches[0].images[1], torch.tensor(dataset[2, 0].image.copy()).permute(2, 0, 1) / 255

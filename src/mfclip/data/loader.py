@@ -31,7 +31,7 @@ from mfclip.data.dataset import (
 from mfclip.data.sampling import BatchPlan
 from mfclip.errors import ConfigError, InputError
 
-__all__ = ["BatchPlan", "ScoringLoader", "TrainingLoader", "scoring_loader", "training_loader"]
+__all__ = ["BatchPlan", "ScoringLoader", "TrainingLoader", "scoring_loader"]
 
 _T = TypeVar("_T")
 
@@ -74,7 +74,7 @@ class TrainingLoader:
         share = plan.batch_size // world_size
         self._plan = plan
         self._slice = slice(rank * share, (rank + 1) * share)
-        self._reader = _Reader(dataset, workers, keep_processes=workers > 0)
+        self._reader = _Reader(dataset, workers)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -91,25 +91,9 @@ class TrainingLoader:
                 raise InputError(packed.errors[0].message)
             yield packed.batch
 
-
-def training_loader(
-    dataset: FaceDataset,
-    plan: BatchPlan,
-    *,
-    epoch: int,
-    start_batch: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    workers: int = 0,
-) -> Iterator[Batch]:
-    """Load one epoch; for several epochs with `workers`, keep a `TrainingLoader`.
-
-    Raises:
-        ConfigError: `plan.batch_size` cannot be divided by `world_size`.
-        InputError: a picture cannot be read; the message names it.
-    """
-    loader = TrainingLoader(dataset, plan, rank=rank, world_size=world_size, workers=workers)
-    return loader.epoch(epoch, start_batch)
+    def close(self) -> None:
+        """End the loader processes now; the next epoch would start new ones."""
+        self._reader.close()
 
 
 class ScoringLoader:
@@ -135,6 +119,10 @@ class ScoringLoader:
             self.errors.extend(packed.errors)
             if len(packed.batch):
                 yield packed.batch
+
+    def close(self) -> None:
+        """End the loader processes now; the next pass would start new ones."""
+        self._reader.close()
 
 
 def scoring_loader(dataset: FaceDataset, batch_size: int, workers: int = 0) -> ScoringLoader:
@@ -167,25 +155,32 @@ class _Reportable(Dataset[Face | Unreadable]):
 class _Reader:
     """Keys to finished batches, in order and ahead of the consumer."""
 
-    def __init__(self, dataset: FaceDataset, workers: int, keep_processes: bool = False) -> None:
+    def __init__(self, dataset: FaceDataset, workers: int) -> None:
         self._items = _Reportable(dataset)
+        self._workers = workers
         self._order: list[list[Key]] = []
         self._processes: Iterable[PackedBatch] | None = None
-        if workers:
-            self._processes = DataLoader[Any](
-                self._items,
-                batch_sampler=_Current(self._order),
-                num_workers=workers,
-                collate_fn=pack,
-                persistent_workers=keep_processes,
-            )
 
     def read(self, batches: Sequence[list[Key]]) -> Iterator[_Loaded]:
-        if self._processes is None:
+        if not self._workers:
             return _ahead(_finish(self._in_threads(batches)))
+        if self._processes is None:
+            self._processes = self._start_processes()
         self._order[:] = batches
         # The iterator starts the processes: in this thread, before another one runs.
         return _ahead(_finish(iter(self._processes)))
+
+    def close(self) -> None:
+        self._processes = None  # the last reference: torch ends the processes with it
+
+    def _start_processes(self) -> Iterable[PackedBatch]:
+        return DataLoader[Any](
+            self._items,
+            batch_sampler=_Current(self._order),
+            num_workers=self._workers,
+            collate_fn=pack,
+            persistent_workers=True,
+        )
 
     def _in_threads(self, batches: Sequence[list[Key]]) -> Iterator[PackedBatch]:
         pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "mfclip-decode")

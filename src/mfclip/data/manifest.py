@@ -6,8 +6,10 @@ Paths are relative to the manifest's folder unless absolute. Source: protocols, 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +35,8 @@ class Sample:
         path: absolute path of the picture.
         labels: what is known about it.
         split: ``train``, ``val``, ``test`` or another name.
-        group: identity or source; samples of one group never straddle splits. Defaults to the video, then to the path.
+        group: identity or source; samples of one group never straddle splits. Defaults to
+            the video, then to the path.
         video_id: the video the frame was taken from; None for a still picture.
     """
 
@@ -102,22 +105,25 @@ class Manifest:
         return digest.hexdigest()[:16]
 
     def write(self, path: Path) -> None:
-        """Write CSV or Parquet, by the file's ending, whole or not at all."""
-        columns = (*REQUIRED, *OPTIONAL)
-        rows = [self._row(sample) for sample in self.samples]
+        """Write CSV, JSON lines or Parquet, by the file's ending, whole or not at all.
+
+        Raises:
+            ManifestError: another ending, or the disk refuses.
+        """
+        writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
+        if path.suffix not in writers:
+            raise ManifestError(
+                f"expected a path ending in {', '.join(writers)}, but got {path.name}"
+            )
         partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            arrow = require("pyarrow", extra="train")
-            parquet = require("pyarrow.parquet", extra="train")
-            table = arrow.table({name: [row[name] for row in rows] for name in columns})
-            parquet.write_table(table, partial)
-        else:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        os.replace(partial, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise ManifestError(f"cannot write {path} ({error.strerror or error})") from error
 
     def _row(self, sample: Sample) -> dict[str, str]:
         path = sample.path
@@ -144,22 +150,15 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         root: folder of relative paths; the manifest's own folder if omitted.
 
     Raises:
-        ManifestError: the file is absent, has no such ending, lacks a column, or a row is wrong;
-            the message names the row.
+        ManifestError: the file is absent, cannot be read, has no such ending, lacks a column, or a
+            row is wrong; the message names the row, counted from 1 without the heading.
     """
     if not path.is_file():
         raise ManifestError(f"no manifest at {path}; expected a .csv, .jsonl or .parquet file")
-    rows = _read_rows(path)
     base = (root or path.parent).absolute()
     samples = []
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in REQUIRED if name not in row]
-        if missing:
-            message = (
-                f"{path} lacks the column(s) {', '.join(missing)}; "
-                f"expected {', '.join(REQUIRED)}, found {', '.join(row)}"
-            )
-            raise ManifestError(message)
+    for number, row in enumerate(_read_rows(path), start=1):
+        _check_columns(row, path)
         try:
             samples.append(_parse_row(row, base))
         except ManifestError as error:
@@ -183,19 +182,55 @@ def check_groups(samples: Iterable[Sample]) -> Mapping[str, Sequence[str]]:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
-    if path.suffix == ".jsonl":
-        import json  # noqa: PLC0415
+    try:
+        return _readers(path)(path)
+    except ManifestError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        csv.Error,
+    ) as error:
+        # Wrong text, JSON and Parquet are all ValueErrors.
+        message = f"{path} cannot be read as {path.suffix[1:].upper()} ({error}); write it anew"
+        raise ManifestError(message) from error
 
-        with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.strip()]
-    if path.suffix == ".parquet":
-        parquet = require("pyarrow.parquet", extra="train")
-        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-        return rows
-    raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
+
+def _readers(path: Path) -> Callable[[Path], list[dict[str, Any]]]:
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
+    return readers[path.suffix]
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ManifestError(f"{path}, row {number}: expected a JSON object, but got {row!r}")
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    parquet = require("pyarrow.parquet", extra="train")
+    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    return rows
+
+
+def _check_columns(row: Mapping[str, Any], path: Path) -> None:
+    missing = [name for name in REQUIRED if name not in row]
+    if missing:
+        message = (
+            f"{path} lacks the column(s) {', '.join(missing)}; "
+            f"expected {', '.join(REQUIRED)}, found {', '.join(map(str, row))}"
+        )
+        raise ManifestError(message)
 
 
 def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
@@ -211,11 +246,31 @@ def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
         raise ManifestError("the path is empty")
     if not text["split"]:
         raise ManifestError("the split is empty; expected train, val, test or another name")
+    video_id = parse_level(text.get("video_id"))
     path = root / text["path"].replace("\\", "/")
     return Sample(
         path=path,
         labels=labels,
         split=text["split"],
-        group=text.get("group") or text.get("video_id") or text["path"],
-        video_id=parse_level(text.get("video_id")),
+        group=parse_level(text.get("group")) or video_id or text["path"],
+        video_id=video_id,
     )
+
+
+def _write_csv(rows: Sequence[dict[str, str]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, (*REQUIRED, *OPTIONAL))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_jsonl(rows: Sequence[dict[str, str]], path: Path) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _write_parquet(rows: Sequence[dict[str, str]], path: Path) -> None:
+    arrow = require("pyarrow", extra="train")
+    parquet = require("pyarrow.parquet", extra="train")
+    columns = {name: [row[name] for row in rows] for name in (*REQUIRED, *OPTIONAL)}
+    parquet.write_table(arrow.table(columns), path)
