@@ -1,0 +1,118 @@
+"""``mfclip demo``: judge the pictures that come with the package, and show page and table."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mfclip.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from mfclip.data.manifest import Manifest, Sample
+    from mfclip.predict.prediction import Prediction
+    from mfclip.predict.predictor import Predictor
+
+PICTURES = "assets/demo"
+"""Where the pictures and their manifest lie in the package."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and report.html.")] = Path(
+        "demo"
+    ),
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A .safetensors file, a run's folder or a hub id; default: embedded."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Judge public-domain portraits and forgeries of them, and write a report.
+
+    The forgeries are small edits made by mfclip itself, not by a generator network: they show how
+    the software works, not how well it does on deepfakes.
+    """
+    from mfclip.predict.predictor import Predictor  # noqa: PLC0415
+
+    predictor = Predictor.load(weights, device=device)
+    judged = run_demo(predictor, out)
+    _show(judged)
+    typer.echo(f"The page with pictures, patches and noise: {out / 'report.html'}")
+
+
+def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]:
+    """Copy the demo pictures to a folder, judge them there and write ``report.html``.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+        InputError: a picture cannot be judged.
+    """
+    from mfclip.predict.prediction import Failure  # noqa: PLC0415
+    from mfclip.predict.report import Report  # noqa: PLC0415
+
+    manifest = _copy_pictures(out)
+    captions = {str(sample.path): f"In truth: {describe(sample)}." for sample in manifest}
+    page = Report(
+        predictor.describe(),
+        title="mfclip demo: real faces and forgeries of them",
+        captions=captions,
+    )
+    judged = []
+    inputs = [sample.path for sample in manifest]
+    for sample, result in zip(
+        manifest, predictor.iter_predict(inputs, keep_pixels=True), strict=True
+    ):
+        if isinstance(result, Failure):
+            raise InputError(f"{result.path}: {result.error}")
+        page.add(result)
+        judged.append((sample, result))
+    page.write(out / "report.html")
+    return judged
+
+
+def describe(sample: Sample) -> str:
+    """Say in words what a demo picture is."""
+    labels = sample.labels
+    if not labels.is_fake:
+        return "real photograph"
+    return f"fake, {labels.generator or 'unknown'}"
+
+
+def _copy_pictures(out: Path) -> Manifest:
+    from importlib.resources import files  # noqa: PLC0415
+
+    from mfclip.data.manifest import read_manifest  # noqa: PLC0415
+
+    folder = out / "pictures"
+    try:
+        shutil.copytree(str(files("mfclip").joinpath(PICTURES)), folder, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise ConfigError(f"cannot write the demo to {out}: {error}") from error
+    return read_manifest(folder / "manifest.csv")
+
+
+def _show(judged: list[tuple[Sample, Prediction]]) -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("picture", "in truth", "score", "verdict", ""):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for sample, prediction in judged:
+        right = (prediction.verdict == "fake") == sample.labels.is_fake
+        table.add_row(
+            sample.path.name,
+            describe(sample),
+            f"{prediction.score:.3f}",
+            prediction.verdict,
+            "[green]right[/]" if right else "[red]wrong[/]",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Score: probability of fake; from {judged[0][1].threshold:.3f} the verdict is fake. "
+        "Evidence, not proof."
+    )

@@ -1,0 +1,233 @@
+"""``mfclip predict``: judge pictures on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mfclip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mfclip.predict.prediction import Failure, Prediction, Result
+    from mfclip.predict.predictor import Predictor
+
+MAX_ROWS = 500
+"""Rows of the table; the JSON form has no limit."""
+
+MANY_FILES = 20
+"""A progress bar appears above this number of files."""
+
+
+def predict(
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Picture files, folders (searched through and through), globs."),
+    ],
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help="Write JSON to a file; - for the standard output."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with the pictures, to print or send."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A .safetensors file, a run's folder or a hub id; default: embedded."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Scores from here upwards are fake; default: the weights'"),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Take each whole picture as one face.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces judged together.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Judge whether the faces in pictures are forged. A score is evidence, not proof.
+
+    The score is the model's probability of fake, from 0 to 1. With the extra 'faces' installed
+    every face in a picture is found and judged by itself; otherwise, or with --whole, the whole
+    picture is taken as one face.
+
+    Exit status: 0, everything was judged; 1, some files could not be judged (they are listed, the
+    others were judged); 2, nothing could be judged, or the command was wrong.
+    """
+    from mfclip.predict.faces import choose_finder  # noqa: PLC0415
+    from mfclip.predict.predictor import Predictor  # noqa: PLC0415
+
+    finder, notice = choose_finder(whole)
+    predictor = Predictor.load(weights, device=device, threshold=threshold, finder=finder)
+    if notice:
+        typer.echo(f"note: {notice}", err=True)
+    status = judge(predictor, paths, json=json, report=report, batch_size=batch_size)
+    raise typer.Exit(status)
+
+
+def judge(
+    predictor: Predictor,
+    names: list[str],
+    *,
+    json: str | None = None,
+    report: Path | None = None,
+    batch_size: int = 32,
+) -> int:
+    """Judge pictures, write what was asked for, show the rest, and return the exit status."""
+    from mfclip.predict.files import find_pictures  # noqa: PLC0415
+    from mfclip.predict.report import Report  # noqa: PLC0415
+    from mfclip.predict.whole_file import JsonResults, write_output  # noqa: PLC0415
+
+    table = ResultTable()
+    model = predictor.describe()
+    page = Report(model) if report else None
+    with _refuse_unwritable(json, report), ExitStack() as outputs:
+        sinks: list[ResultTable | Report | JsonResults] = [table, *([page] if page else [])]
+        if json is not None:
+            file = outputs.enter_context(write_output(None if json == "-" else Path(json)))
+            document = JsonResults(file, model)
+            sinks.append(document)
+            outputs.callback(document.close)
+        inputs = _count_progress(find_pictures(names), names)
+        for result in predictor.iter_predict(
+            inputs, batch_size=batch_size, keep_pixels=page is not None
+        ):
+            for sink in sinks:
+                sink.add(result)
+        if page and report:
+            page.write(report)
+    table.show(quiet=json == "-")
+    return table.status
+
+
+class ResultTable:
+    """Collects what is shown on the terminal."""
+
+    def __init__(self) -> None:
+        self.num_judged = 0
+        self.num_fake = 0
+        self._shown: list[Prediction] = []
+        self._failures: list[Failure] = []
+
+    def add(self, result: Result) -> None:
+        """Take in one result."""
+        from mfclip.predict.prediction import Failure  # noqa: PLC0415
+
+        if isinstance(result, Failure):
+            self._failures.append(result)
+            return
+        self.num_judged += 1
+        self.num_fake += result.verdict == "fake"
+        if len(self._shown) < MAX_ROWS:
+            self._shown.append(result)
+
+    @property
+    def status(self) -> int:
+        """Exit status of the command."""
+        if not self.num_judged:
+            return 2
+        return 1 if self._failures else 0
+
+    def show(self, *, quiet: bool = False) -> None:
+        """Print the table (unless quiet) on the standard output, failures on the other."""
+        from rich.console import Console  # noqa: PLC0415
+
+        if self._shown and not quiet:
+            self._show_table(Console())
+        for failure in self._failures[:MAX_ROWS]:
+            name = _printable(failure.path or "array")
+            typer.echo(f"not judged: {name}: {_printable(failure.error)}", err=True)
+        if len(self._failures) > MAX_ROWS:
+            more = len(self._failures) - MAX_ROWS
+            typer.echo(f"not judged: {more} more; --json lists them all", err=True)
+
+    def _show_table(self, console: Console) -> None:
+        if not console.is_terminal:  # a file or a pipe: keep each result on one line
+            console.width = 20 + max(90, *(80 + len(p.path or "") for p in self._shown))
+        console.print(_table(self._shown))
+        rest = self.num_judged - len(self._shown)
+        more = f" The table holds the first {MAX_ROWS}; --json gives all." if rest else ""
+        count = "1 face" if self.num_judged == 1 else f"{self.num_judged} faces"
+        console.print(
+            f"{count} judged, {self.num_fake} called fake "
+            f"(threshold {self._shown[0].threshold:.3f}).{more} A score is evidence, not proof."
+        )
+
+
+def _table(predictions: list[Prediction]) -> Table:
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("picture", overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("kind, as an indication", overflow="fold")
+    table.add_column("note", overflow="fold")
+    for prediction in predictions:
+        colour = "red" if prediction.verdict == "fake" else "green"
+        table.add_row(
+            Text(_name(prediction)),
+            f"{prediction.score:.3f}",
+            Text(prediction.verdict, style=colour),
+            Text(_indication(prediction)),
+            Text("; ".join(prediction.warnings)),
+        )
+    return table
+
+
+def _name(prediction: Prediction) -> str:
+    name = _printable(prediction.path or "array")
+    face = prediction.face
+    return f"{name} (face at {face.left},{face.top})" if face else name
+
+
+def _indication(prediction: Prediction) -> str:
+    """Name the most similar kind of forgery of a face called fake."""
+    from mfclip.predict.report import words  # noqa: PLC0415
+
+    if prediction.verdict == "real":
+        return ""
+    kinds = [prediction.likely_kind(level) for level in ("manipulation", "generator")]
+    return ", ".join(f"{words(kind)} {kind.probability:.0%}" for kind in kinds if kind)
+
+
+def _printable(text: str) -> str:
+    from mfclip.predict.report import printable  # noqa: PLC0415
+
+    return printable(text)
+
+
+def _count_progress(inputs: Iterator[Path | Failure], names: list[str]) -> Iterable[Path | Failure]:
+    """Show a bar on the standard error when it is a terminal and there are many files."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    from mfclip.predict.files import find_pictures  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return inputs
+    total = sum(1 for _ in find_pictures(names))
+    if total <= MANY_FILES:
+        return inputs
+    return track(inputs, "judging", total=total, console=console, transient=True)
+
+
+@contextmanager
+def _refuse_unwritable(*targets: str | Path | None) -> Iterator[None]:
+    """Turn a failure to write into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        wanted = " or ".join(str(target) for target in targets if target is not None)
+        message = f"cannot write {wanted}: {error.strerror or error}; nothing was written there"
+        raise ConfigError(message) from error

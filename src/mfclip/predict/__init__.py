@@ -1,0 +1,1 @@
+"""Pictures to predictions: `Predictor`, its records, and the page that shows them."""

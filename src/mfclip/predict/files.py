@@ -1,0 +1,81 @@
+"""What a user names on the command line -> the pictures to judge."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mfclip.data.images import IMAGE_SUFFIXES
+from mfclip.predict.prediction import Failure
+
+
+def find_pictures(names: Sequence[str]) -> Iterator[Path | Failure]:
+    """Iterate over the pictures that files, folders and globs stand for.
+
+    A file is taken whatever its ending. A folder is searched through and through for files with
+    one of `IMAGE_SUFFIXES`; hidden files and folders are passed over, links to folders not
+    followed. A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) stands for the files and
+    folders it matches. Order: as named, alphabetical inside a folder, so that two runs agree.
+
+    Args:
+        names: as typed by the user.
+
+    Yields:
+        Paths in the user's own spelling, or what could not be searched.
+    """
+    for name in names:
+        path = Path(name)
+        if not os.path.lexists(path) and glob.has_magic(name):
+            yield from _expand(name)
+        else:
+            yield from _search(path)
+
+
+def _expand(pattern: str) -> Iterator[Path | Failure]:
+    matches = sorted(glob.iglob(pattern, recursive=True))
+    if not matches:
+        yield Failure(pattern, "no such file, and as a pattern it matches nothing")
+    # `a/**` and `a/**/*` match a folder and its contents as well: take those once
+    contents_match = "**" in pattern and Path(pattern).name in {"*", "**"}
+    for match in matches:
+        if not (contents_match and os.path.isdir(match)):
+            yield from _search(Path(match))
+
+
+def _search(path: Path) -> Iterator[Path | Failure]:
+    if not os.path.isdir(path):
+        yield path
+        return
+    empty = True
+    for found in _walk(path):
+        empty = False
+        yield found
+    if empty:
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        yield Failure(str(path), f"no picture in this folder; expected files ending in {endings}")
+
+
+def _walk(folder: Path) -> Iterator[Path | Failure]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(_classify(entries))
+    except OSError as error:
+        yield Failure(str(folder), f"cannot open this folder: {error.strerror}")
+        return
+    for name, is_folder in found:
+        if is_folder:
+            yield from _walk(folder / name)
+        else:
+            yield folder / name
+
+
+def _classify(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]:
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield entry.name, True
+        elif entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not os.path.isdir(entry.path):
+            yield entry.name, False

@@ -1,0 +1,163 @@
+"""What is said about one face: the records, and their JSON form (schema 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+SCHEMA = 1
+"""Version of the JSON form. It rises when a key changes its meaning or goes; new keys may come."""
+
+Verdict: TypeAlias = Literal["fake", "real"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels; `right` and `bottom` lie just outside it.
+
+    Example:
+        >>> Box(10, 20, 40, 60).width
+        30
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.bottom - self.top
+
+    def to_json(self) -> dict[str, int]:
+        """Return the four sides by name."""
+        return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One possible kind of forgery: an indication, never a finding.
+
+    Attributes:
+        name: the kind, ``real`` for no forgery, ``unknown`` where the prompts do not say.
+        probability: share in [0, 1] of the similarity to all known prompts; a level sums to 1.
+    """
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says about one face.
+
+    Attributes:
+        path: the file as it was named by the caller; None for an array.
+        score: probability of fake, in [0, 1].
+        threshold: scores from here upwards are called fake.
+        kinds: level (``label``, ``manipulation``, ``family``, ``generator``) to its kinds, most
+            similar first. Empty for a model that knows no prompts.
+        patch: the patch of richest texture, in pixels of the model input; None for a model
+            without a noise branch.
+        image_size: side of the square model input, pixels.
+        face: the face in the picture as it is seen upright, pixels; None when the whole picture
+            was taken as the face.
+        width: of the upright picture, pixels.
+        height: of the upright picture, pixels.
+        sha256: of the file's bytes, in hexadecimal; None for an array.
+        warnings: reasons to trust the score less.
+        pixels: the model input, RGB; None unless it was asked for. Not part of the JSON form.
+    """
+
+    path: str | None
+    score: float
+    threshold: float
+    kinds: Mapping[str, tuple[Kind, ...]]
+    patch: Box | None
+    image_size: int
+    face: Box | None
+    width: int
+    height: int
+    sha256: str | None = None
+    warnings: tuple[str, ...] = ()
+    pixels: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fake`` from the threshold upwards, else ``real``."""
+        return "fake" if self.score >= self.threshold else "real"
+
+    def likely_kind(self, level: str) -> Kind | None:
+        """Return the most similar forgery of a level, passing over ``real``; None if unknown."""
+        forgeries = (kind for kind in self.kinds.get(level, ()) if kind.name != "real")
+        return next(forgeries, None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in ``predictions`` of the JSON form."""
+        return {
+            "path": self.path,
+            "score": self.score,
+            "verdict": self.verdict,
+            "threshold": self.threshold,
+            "kinds": {
+                level: [{"name": k.name, "probability": k.probability} for k in kinds]
+                for level, kinds in self.kinds.items()
+            },
+            "patch": self.patch.to_json() if self.patch else None,
+            "image_size": self.image_size,
+            "face": self.face.to_json() if self.face else None,
+            "width": self.width,
+            "height": self.height,
+            "sha256": self.sha256,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be judged.
+
+    Attributes:
+        path: the file as it was named by the caller; None for an array.
+        error: what was wrong, what was expected, what to do.
+    """
+
+    path: str | None
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in ``errors`` of the JSON form."""
+        return {"path": self.path, "error": self.error}
+
+
+Result: TypeAlias = Prediction | Failure
+"""Every input gives one failure, or one prediction for each of its faces."""
+
+
+def to_json(results: Sequence[Result], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole JSON form, for programs that hold all results in memory.
+
+    Args:
+        results: in any order; predictions and errors each keep theirs.
+        model: what judged, see `mfclip.predict.predictor.Predictor.describe`.
+
+    Example:
+        >>> to_json([Failure("a.jpg", "empty file")], {})["errors"]
+        [{'path': 'a.jpg', 'error': 'empty file'}]
+    """
+    return {
+        "schema": SCHEMA,
+        "model": dict(model),
+        "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
+        "errors": [r.to_json() for r in results if isinstance(r, Failure)],
+    }

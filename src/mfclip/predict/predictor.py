@@ -1,0 +1,335 @@
+"""`Predictor`: pictures in, predictions out; the same in Python and on the command line.
+
+Flow: file -> upright RGB picture -> faces -> model inputs -> batch -> score, kinds, richest patch.
+Memory is flat: at most one batch of faces is held, however many files there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mfclip.data.images import read_image
+from mfclip.data.transforms import Pixels, prepare_face
+from mfclip.detectors import find_weights, load_detector
+from mfclip.errors import ConfigError, InputError
+from mfclip.model.mfclip import MFCLIP
+from mfclip.model.patch_selector import select_richest_patch
+from mfclip.predict.faces import FaceFinder, WholePicture
+from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
+
+Input: TypeAlias = str | Path | np.ndarray | Failure
+"""A file, an RGB uint8 array (h, w, 3), or a failure found earlier, which is passed through."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Face:
+    """One face on its way to the model."""
+
+    pixels: Pixels
+    path: str | None
+    box: Box | None
+    width: int
+    height: int
+    sha256: str | None
+    warnings: tuple[str, ...]
+
+
+class Predictor:
+    """Judge pictures with one model.
+
+    Args:
+        model: MFCLIP, or another detector, which gives scores only; it is moved to `device` and
+            set to evaluation.
+        card: facts about the weights. Used here: ``threshold`` (0.5 if absent), ``temperature``
+            (logits are divided by it; 1 if absent) and ``resize`` (side of the square around a
+            face before the centre crop, pixels; 256 if absent).
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes a GPU where there is
+            one.
+        threshold: scores from here upwards are called fake; None takes the card's.
+        finder: finds the faces in a picture; None takes the whole picture as the face.
+
+    Attributes:
+        image_size: side of the square model input, pixels.
+
+    Raises:
+        ConfigError: no such device, or a threshold outside [0, 1].
+
+    Example:
+        >>> from mfclip import Predictor  # doctest: +SKIP
+        >>> Predictor.load().predict(["face.jpg"])[0].score  # doctest: +SKIP
+        0.93
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: Mapping[str, Any] | None = None,
+        *,
+        device: str = "auto",
+        threshold: float | None = None,
+        finder: FaceFinder | None = None,
+    ) -> None:
+        self.card = dict(card or {})
+        self.device = find_device(device)
+        self.model = model.to(self.device).eval()
+        self.threshold = float(self.card.get("threshold", 0.5)) if threshold is None else threshold
+        self.temperature = float(self.card.get("temperature", 1.0))
+        self.finder = finder or WholePicture()
+        self.image_size = int(getattr(model, "image_size", 224))
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"expected a threshold in [0, 1], but got {self.threshold}")
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path | None = None,
+        *,
+        device: str = "auto",
+        threshold: float | None = None,
+        finder: FaceFinder | None = None,
+    ) -> Predictor:
+        """Load weights and their card.
+
+        Args:
+            weights: a safetensors file, a run's folder or a hub id; None for the embedded ones.
+            device: see `Predictor`.
+            threshold: see `Predictor`.
+            finder: see `Predictor`.
+
+        Raises:
+            WeightsError: the weights are absent, cut short, or of another model.
+            ConfigError: no such device, or a threshold outside [0, 1].
+        """
+        path = find_weights(weights)
+        model, card = load_detector(path)
+        source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
+        return cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
+
+    def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:
+        """Judge pictures and return everything at once.
+
+        Args:
+            inputs: files or RGB uint8 arrays (h, w, 3), in any mixture.
+            batch_size: faces that go through the model together; does not change the scores.
+
+        Returns:
+            In the order of `inputs`, for each one a `Failure` or a `Prediction` for each face.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+        """
+        return list(self.iter_predict(inputs, batch_size=batch_size))
+
+    def iter_predict(
+        self,
+        inputs: Input | Iterable[Input],
+        *,
+        batch_size: int = 32,
+        keep_pixels: bool = False,
+    ) -> Iterator[Result]:
+        """Judge pictures one batch at a time; for folders of any size.
+
+        Args:
+            inputs: see `predict`.
+            batch_size: see `predict`.
+            keep_pixels: keep the model input with each prediction, as a report needs it.
+
+        Yields:
+            In the order of `inputs`, for each one a `Failure` or a `Prediction` for each face.
+
+        Raises:
+            ConfigError: `batch_size` is below 1.
+        """
+        if isinstance(inputs, Input):
+            inputs = [inputs]
+        if batch_size < 1:
+            raise ConfigError(f"expected batch_size of at least 1, but got {batch_size}")
+        waiting: list[_Face | Failure] = []
+        for item in inputs:
+            waiting.extend(self._read(item))
+            if len(waiting) >= batch_size:
+                yield from self._judge(waiting, batch_size, keep_pixels)
+                waiting = []
+        yield from self._judge(waiting, batch_size, keep_pixels)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what judges, as it stands in ``model`` of the JSON form.
+
+        That is the card, with figures that are not defined as None, and the settings in use.
+        """
+        card = json.loads(json.dumps(self.card), parse_constant=lambda _: None)
+        return {
+            **card,
+            "threshold": self.threshold,
+            "temperature": self.temperature,
+            "image_size": self.image_size,
+            "faces": self.finder.name,
+            "resize": self.resize,
+        }
+
+    @property
+    def resize(self) -> int:
+        """Side of the square around a face before the centre crop to `image_size`, pixels."""
+        return int(self.card.get("resize", 256))
+
+    def prepare(self, face: Pixels) -> Pixels:
+        """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3)."""
+        return prepare_face(face, resize=self.resize, image_size=self.image_size)
+
+    def _read(self, item: Input) -> list[_Face | Failure]:
+        if isinstance(item, Failure):
+            return [item]
+        path = None if isinstance(item, np.ndarray) else str(item)
+        try:
+            return self._faces(item, path)
+        except (InputError, OSError) as error:
+            return [Failure(path, str(error).removeprefix(f"{path}: "))]
+
+    def _faces(self, item: str | Path | np.ndarray, path: str | None) -> list[_Face | Failure]:
+        picture = check_pixels(item) if isinstance(item, np.ndarray) else read_image(Path(item))
+        sha256 = hash_file(Path(path)) if path is not None else None
+        height, width = picture.shape[:2]
+        faces: list[_Face | Failure] = []
+        for crop in self.finder.find(picture):
+            pixels = self.prepare(crop.pixels)
+            faces.append(_Face(pixels, path, crop.box, width, height, sha256, crop.warnings))
+        return faces
+
+    def _judge(
+        self, waiting: Sequence[_Face | Failure], batch_size: int, keep_pixels: bool
+    ) -> Iterator[Result]:
+        faces = [entry for entry in waiting if isinstance(entry, _Face)]
+        batches = (faces[i : i + batch_size] for i in range(0, len(faces), batch_size))
+        judged = (result for batch in batches for result in self._score(batch))
+        for entry in waiting:
+            if isinstance(entry, Failure):
+                yield entry
+                continue
+            result = next(judged)
+            if keep_pixels and isinstance(result, Prediction):
+                result = replace(result, pixels=entry.pixels)
+            yield result
+
+    def _score(self, faces: Sequence[_Face]) -> list[Result]:
+        images = to_images([face.pixels for face in faces], self.device)
+        kinds: list[dict[str, tuple[Kind, ...]]] = [{} for _ in faces]
+        patches: list[Box | None] = [None] * len(faces)
+        with torch.inference_mode():
+            if isinstance(self.model, MFCLIP):
+                vision_features = self.model.encode_image(images)
+                logits = self.model.classify(vision_features)
+                kinds = _rank(self.model, vision_features) or kinds
+                patches = _locate_patches(self.model, images) or patches
+            else:
+                logits = self.model(images)
+            scores = (logits.float() / self.temperature).softmax(1)[:, 1].tolist()
+        entries = zip(faces, scores, kinds, patches, strict=True)
+        return [self._record(*entry) for entry in entries]
+
+    def _record(
+        self, face: _Face, score: float, kinds: dict[str, tuple[Kind, ...]], patch: Box | None
+    ) -> Result:
+        if not math.isfinite(score):
+            message = "the model gave no finite score; its weights are damaged, use others"
+            return Failure(face.path, message)
+        return Prediction(
+            path=face.path,
+            score=score,
+            threshold=self.threshold,
+            kinds=kinds,
+            patch=patch,
+            image_size=self.image_size,
+            face=face.box,
+            width=face.width,
+            height=face.height,
+            sha256=face.sha256,
+            warnings=face.warnings,
+        )
+
+
+def _rank(
+    model: MFCLIP, vision_features: Float[Tensor, "b d"]
+) -> list[dict[str, tuple[Kind, ...]]]:
+    """Rank the kinds of each level, most similar first; empty if the model knows no prompts."""
+    if not model.prompts:
+        return []
+    ranked: list[dict[str, tuple[Kind, ...]]] = [{} for _ in vision_features]
+    for level, (names, table) in model.level_probabilities(vision_features).items():
+        for record, row in zip(ranked, table.tolist(), strict=True):
+            kinds = map(Kind, names, row)
+            record[level] = tuple(sorted(kinds, key=lambda kind: -kind.probability))
+    return ranked
+
+
+def _locate_patches(model: MFCLIP, images: Float[Tensor, "b 3 h w"]) -> list[Box | None]:
+    """Return the richest patches; empty if the model has no noise branch."""
+    encoder = model.vision_encoder
+    if encoder.noise_encoder is None:
+        return []
+    size = encoder.patch_size
+    _, index = select_richest_patch(images, size)
+    places = [divmod(cell, images.shape[-1] // size) for cell in index.tolist()]
+    return [
+        Box(column * size, row * size, (column + 1) * size, (row + 1) * size)
+        for row, column in places
+    ]
+
+
+def find_device(name: str) -> torch.device:
+    """Turn a user's word into a device that this machine has.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        ConfigError: the word means nothing, or the machine has no such device.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        message = f"no device '{name}' on this machine; expected auto, cpu, cuda, cuda:1 or mps"
+        raise ConfigError(message) from None
+    return device
+
+
+def check_pixels(pixels: np.ndarray) -> Pixels:
+    """Refuse an array that is not an RGB picture.
+
+    Raises:
+        InputError: other than uint8, (h, w, 3), with at least one pixel.
+    """
+    shape, channels = pixels.shape, 3
+    if pixels.dtype != np.uint8 or len(shape) != channels or shape[2] != channels or not all(shape):
+        message = (
+            "expected an RGB array of uint8 in [0, 255] with shape (height, width, 3), "
+            f"but got {pixels.dtype} with shape {shape}"
+        )
+        raise InputError(message)
+    return pixels
+
+
+def to_images(faces: Sequence[Pixels], device: torch.device) -> Float[Tensor, "b 3 h w"]:
+    """Stack RGB uint8 faces of one size as a batch on a device, with values in [0, 1]."""
+    pixels = torch.from_numpy(np.stack(faces)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,83 @@
+"""Files that are written whole or not at all, and the JSON form written as results come in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from mfclip.predict.prediction import SCHEMA, Failure, Result
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[TextIO]:
+    """Open a text file that takes its name only once everything is in it.
+
+    Args:
+        path: an older file of that name stays as it is until then; folders are made.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", errors="replace") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_output(path: Path | None) -> Iterator[TextIO]:
+    """Open a file as `write_whole` does; None writes to the standard output once all is known."""
+    if path is not None:
+        with write_whole(path) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        yield file
+        file.seek(0)
+        shutil.copyfileobj(file, sys.stdout)
+        sys.stdout.flush()
+
+
+class JsonResults:
+    """Writes the JSON form (schema 1) one prediction at a time; only errors are held in memory.
+
+    Args:
+        file: where to write.
+        model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
+    """
+
+    def __init__(self, file: TextIO, model: Mapping[str, Any]) -> None:
+        self._file = file
+        self._errors: list[dict[str, Any]] = []
+        self._separator = "\n"
+        file.write(f'{{"schema": {SCHEMA},\n"model": {_dump(dict(model))},\n"predictions": [')
+
+    def add(self, result: Result) -> None:
+        """Write a prediction, or keep an error for the end."""
+        if isinstance(result, Failure):
+            self._errors.append(result.to_json())
+            return
+        self._file.write(self._separator + _dump(result.to_json()))
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        """Write the errors and end the document; the file stays open."""
+        errors = ",\n".join(map(_dump, self._errors))
+        self._file.write(f'],\n"errors": [{errors}]}}\n')
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False)
