@@ -78,6 +78,9 @@ def test_broken_copies(plant: Plant) -> None:
     plant(**{PART + "metadata.json": '{"owxbbpjpch.mp4": {"label": "?"}}'})
     with pytest.raises(ManifestError, match="expected label REAL or FAKE"):
         scan(root)
+    plant(**{PART + "metadata.json": '["owxbbpjpch.mp4"]'})
+    with pytest.raises(ManifestError, match="one object a file name"):
+        scan(root)
     plant(**{PART + "metadata.json": METADATA, "test/labels.csv": "name,fake\na.mp4,1\n"})
     with pytest.raises(ManifestError, match="expected a header 'filename,label'"):
         scan(root)

@@ -95,6 +95,9 @@ def test_broken_tables(plant: Plant) -> None:
     (root / "empty.csv").write_text("path,label\n")
     with pytest.raises(ManifestError, match="holds no rows"):
         read_rows(root / "empty.csv")
+    (root / "cut.jsonl").write_text('{"path": "a.png", "label": "real"}\n{"path": "b.p')
+    with pytest.raises(ManifestError, match="expected one JSON object a line, but got"):
+        read_rows(root / "cut.jsonl")
     path = write(root, ROWS, ".csv")
     with pytest.raises(ManifestError, match=r"lacks the column\(s\) label, path; it has file"):
         scan(path)

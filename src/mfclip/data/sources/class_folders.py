@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfclip.data.manifest import Sample
 from mfclip.data.sources.contract import ScanOptions, ScanResult, conclude
-from mfclip.data.sources.disk import VIDEOS, broken, open_root, walk_media
+from mfclip.data.sources.disk import VIDEOS, broken, open_root, walk_folders
 from mfclip.data.splits import assign_splits, merge_identities
 from mfclip.labels import Labels
 
@@ -27,14 +28,40 @@ Lookup = Callable[[str], Labels | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """One file, its class folder below the root, and its own place below that."""
+class _Place:
+    """What the folder of a file says about it.
 
-    path: Path
+    Attributes:
+        class_folder: the deepest folder that is a class, below the root.
+        inside: the folder below that, empty for the class folder itself.
+    """
+
     labels: Labels
-    class_folder: Path
-    below: Path
+    class_folder: str
+    inside: str
     split: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    name: str
+    place: _Place
+
+    def own(self, by_folder: bool) -> str:
+        """Name of the source the file shows, as far as its own path tells."""
+        inside = self.place.inside
+        if by_folder and inside:
+            return inside
+        stem = os.path.splitext(self.name)[0]
+        return f"{inside}/{stem}" if inside else stem
+
+    def video_id(self, by_folder: bool) -> str | None:
+        """Id of the video: the file itself, or its folder where that holds frames."""
+        is_video = os.path.splitext(self.name)[1].lower() in VIDEOS
+        if is_video or (by_folder and self.place.inside):
+            return f"{self.place.class_folder}/{self.own(by_folder)}"
+        return None
 
 
 def scan_tree(
@@ -58,8 +85,9 @@ def scan_tree(
         ManifestError: wrong root, no known class, a class folder without a file.
     """
     root = open_root(title, root, page)
-    _refuse_empty_classes(title, page, root, lookup)
-    files, notes = _classify(root, lookup)
+    files, notes, empty = _classify(root, lookup)
+    if empty:
+        raise broken(title, "pictures or videos", root / empty[0], page)
     if not files:
         raise broken(title, "at least one folder named as a class, with pictures", root, page)
     by_folder = _holds_frames(files) if options.group_by is None else options.group_by == "folder"
@@ -67,86 +95,75 @@ def scan_tree(
         notes.append("group = folder of the file: files of one folder are frames of one video")
     groups = merge_identities(_identities(files, by_folder=by_folder))
     samples = [
-        Sample(file.path, file.labels, file.split or "", group, _video_id(file, by_folder))
-        for file, group in zip(files, groups, strict=True)
+        Sample(f.path, f.place.labels, f.place.split or "", group, f.video_id(by_folder))
+        for f, group in zip(files, groups, strict=True)
     ]
     return conclude(root, _split(samples, notes, options), notes, options)
 
 
-def _classify(root: Path, lookup: Lookup) -> tuple[list[_File], list[str]]:
+def _classify(root: Path, lookup: Lookup) -> tuple[list[_File], list[str], list[str]]:
+    """All files of known classes, notes on the others, and class folders without any file."""
     files: list[_File] = []
-    unknown: Counter[str] = Counter()
-    for path in walk_media(root):
-        inside = path.relative_to(root)
-        folders = [p for p in inside.parents if p.name]
-        known = next((p for p in folders if lookup(p.name)), None)
-        labels = lookup(known.name) if known else None
-        if known is None or labels is None:
-            unknown[str(folders[0]) if folders else "."] += 1
-            continue
-        names = [SPLIT_FOLDERS.get(p.name.lower()) for p in reversed(folders)]
-        split = next((name for name in names if name), None)
-        files.append(_File(path, labels, known, inside.relative_to(known), split))
+    unknown: dict[str, int] = {}
+    held: Counter[str] = Counter()
+    for folder, names in walk_folders(root):
+        inside = folder.relative_to(root)
+        held.update({c.as_posix(): len(names) for c in _class_folders(inside, lookup)})
+        place = _read_place(inside, lookup)
+        if place is None and names:
+            unknown[inside.as_posix()] = len(names)
+        elif place is not None:
+            files += [_File(folder / name, name, place) for name in names]
     notes = [
-        f"{count} files in '{place}' belong to no known class and were left out"
-        for place, count in sorted(unknown.items())
+        f"{count} files in '{folder}' belong to no known class and were left out"
+        for folder, count in unknown.items()
     ]
-    return files, notes
+    return files, notes, [folder for folder, count in held.items() if count == 0]
 
 
-def _refuse_empty_classes(title: str, page: str, root: Path, lookup: Lookup) -> None:
-    for folder in _subfolders(root):
-        if lookup(folder.name) and next(walk_media(folder), None) is None:
-            raise broken(title, "pictures or videos", folder, page)
+def _class_folders(inside: Path, lookup: Lookup) -> list[Path]:
+    return [p for p in (inside, *inside.parents) if p.name and lookup(p.name)]
 
 
-def _subfolders(root: Path, depth: int = 3) -> Iterable[Path]:
-    """Folders down to the depth at which classes lie, e.g. train/I2I/LoRA; not every video."""
-    for entry in sorted(root.iterdir()):
-        if entry.is_dir() and entry.name != "__MACOSX":
-            yield entry
-            if depth > 1:
-                yield from _subfolders(entry, depth - 1)
+def _read_place(inside: Path, lookup: Lookup) -> _Place | None:
+    known = next(iter(_class_folders(inside, lookup)), None)
+    labels = lookup(known.name) if known else None
+    if known is None or labels is None:
+        return None
+    splits = [SPLIT_FOLDERS[name.lower()] for name in inside.parts if name.lower() in SPLIT_FOLDERS]
+    below = inside.relative_to(known)
+    return _Place(
+        labels,
+        known.as_posix(),
+        below.as_posix() if below.name else "",
+        splits[0] if splits else None,
+    )
 
 
 def _holds_frames(files: Sequence[_File]) -> bool:
     """Whether a class repeats a file name in several of its sub-folders, as frames do."""
-    names: Counter[tuple[Path, str]] = Counter()
-    for file in files:
-        if len(file.below.parts) > 1:
-            names[file.class_folder, file.path.name] += 1
+    names = Counter((f.place.class_folder, f.name) for f in files if f.place.inside)
     return any(count > 1 for count in names.values())
 
 
 def _identities(files: Sequence[_File], *, by_folder: bool) -> list[list[str]]:
     """Sources each file shows; prefixed by the official split, across which names mean nothing."""
-    own = [_own(file, by_folder) for file in files]
-    real = {(f.split, name) for f, name in zip(files, own, strict=True) if not f.labels.is_fake}
+    own = [(file.place.split, file.own(by_folder)) for file in files]
+    real = {name for file, name in zip(files, own, strict=True) if not file.place.labels.is_fake}
     identities = []
-    for file, name in zip(files, own, strict=True):
-        people = [name] if (file.split, name) in real else _people(file, name, real)
-        identities.append([f"{file.split}/{who}" if file.split else who for who in people])
+    for split, name in own:
+        people = [name] if (split, name) in real else _people(split, name, real)
+        identities.append([f"{split}/{who}" if split else who for who in people])
     return identities
 
 
-def _people(file: _File, name: str, real: set[tuple[str | None, str]]) -> list[str]:
+def _people(split: str | None, name: str, real: set[tuple[str | None, str]]) -> list[str]:
     """Two real names joined by an underscore, as swaps are named; else the name itself."""
     for at in (i for i, letter in enumerate(name) if letter == "_"):
         pair = (name[:at], name[at + 1 :])
-        if all((file.split, who) in real for who in pair):
+        if all((split, who) in real for who in pair):
             return list(pair)
     return [name]
-
-
-def _own(file: _File, by_folder: bool) -> str:
-    below = file.below.parent if by_folder and len(file.below.parts) > 1 else file.below
-    return below.as_posix() if by_folder else below.with_suffix("").as_posix()
-
-
-def _video_id(file: _File, by_folder: bool) -> str | None:
-    name = f"{file.class_folder.as_posix()}/{_own(file, by_folder)}"
-    is_video = file.path.suffix.lower() in VIDEOS
-    return name if is_video or (by_folder and len(file.below.parts) > 1) else None
 
 
 def _split(samples: list[Sample], notes: list[str], options: ScanOptions) -> list[Sample]:

@@ -7,7 +7,9 @@ no method per video, so levels 3 and 4 are unknown.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mfclip.data.manifest import Sample
 from mfclip.data.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
@@ -17,7 +19,7 @@ from mfclip.data.sources.disk import (
     find_clips,
     first_file,
     open_root,
-    read_json,
+    read_mapping,
 )
 from mfclip.errors import ManifestError
 from mfclip.labels import Labels, parse_label
@@ -73,7 +75,7 @@ def _scan_part(part: Path, options: ScanOptions, notes: list[str]) -> list[Sampl
     clips = find_clips(part, options.prefer)
     if not clips:
         raise broken(TITLE, "videos (*.mp4) or frames/*/", part, PAGE)
-    facts = {Path(name).stem: fact for name, fact in read_json(path).items()}
+    facts = {Path(name).stem: fact for name, fact in read_mapping(path).items()}
     samples: list[Sample] = []
     for clip in clips:
         if clip.name not in facts:
@@ -106,8 +108,8 @@ def _scan_test(path: Path, options: ScanOptions, notes: list[str]) -> list[Sampl
     ]
 
 
-def _is_fake(fact: object, path: Path) -> bool:
-    label = fact.get("label") if isinstance(fact, dict) else None
+def _is_fake(fact: Mapping[str, Any], path: Path) -> bool:
+    label = fact.get("label")
     if label not in {"REAL", "FAKE"}:
         raise ManifestError(f"{path}: expected label REAL or FAKE for each video, but got {fact}")
     return bool(label == "FAKE")

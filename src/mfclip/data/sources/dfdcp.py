@@ -11,7 +11,7 @@ from typing import Any
 
 from mfclip.data.manifest import Sample
 from mfclip.data.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
-from mfclip.data.sources.disk import IMAGES, Clip, broken, find_media, open_root, read_json
+from mfclip.data.sources.disk import IMAGES, Clip, broken, find_media, open_root, read_mapping
 from mfclip.data.splits import merge_identities
 from mfclip.errors import ManifestError
 from mfclip.labels import Labels
@@ -32,7 +32,7 @@ def scan(root: Path, options: ScanOptions = DEFAULTS) -> ScanResult:
     path = root / "dataset.json"
     if not path.is_file():
         raise broken(TITLE, "dataset.json", path, PAGE)
-    facts = read_json(path)
+    facts = read_mapping(path)
     clips = {name: clip for name in facts if (clip := _clip(root, name)) is not None}
     if not clips:
         raise broken(TITLE, "original_videos/, method_A/ and method_B/", root, PAGE)

@@ -40,11 +40,19 @@ def find_media(folder: Path, kinds: frozenset[str] = IMAGES | VIDEOS) -> list[Pa
 
 def walk_media(folder: Path, kinds: frozenset[str] = IMAGES | VIDEOS) -> Iterator[Path]:
     """Yield what `find_media` returns, one by one."""
+    for place, names in walk_folders(folder, kinds):
+        for name in names:
+            yield place / name
+
+
+def walk_folders(
+    folder: Path, kinds: frozenset[str] = IMAGES | VIDEOS
+) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every folder from the top down with the names of the media right in it, sorted."""
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
-        for file in sorted(files):
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in kinds:
-                yield Path(place, file)
+        names = (file for file in files if os.path.splitext(file)[1].lower() in kinds)
+        yield Path(place), sorted(name for name in names if not name.startswith("."))
 
 
 def find_clips(folder: Path, prefer: str = "videos") -> list[Clip]:
@@ -97,6 +105,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} is not readable JSON ({error}); download it again") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a JSON file that is an object of objects, e.g. facts by file name.
+
+    Raises:
+        ManifestError: it is not JSON, or of another form.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and all(isinstance(fact, dict) for fact in content.values()):
+        return content
+    raise ManifestError(f"{path}: expected a JSON object with one object a file name")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from mfclip.data.manifest import OPTIONAL, REQUIRED, Sample
 from mfclip.data.sources.class_folders import SPLIT_FOLDERS
 from mfclip.data.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
-from mfclip.data.sources.disk import broken
+from mfclip.data.sources.disk import broken, read_lines
 from mfclip.data.splits import assign_splits
 from mfclip.errors import ManifestError, require
 from mfclip.labels import Labels, parse_label, parse_level
@@ -74,8 +74,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     elif path.suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
+        rows = [_read_object(line, path) for line in read_lines(path)]
     elif path.suffix == ".parquet":
         rows = require("pyarrow.parquet", extra="train").read_table(path).to_pylist()
     else:
@@ -83,6 +82,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise ManifestError(f"{path} holds no rows")
     return rows
+
+
+def _read_object(line: str, path: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        row = None
+    if not isinstance(row, dict):
+        raise ManifestError(f"{path}: expected one JSON object a line, but got '{line[:60]}'")
+    return row
 
 
 def _resolve_columns(
