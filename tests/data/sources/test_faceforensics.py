@@ -144,7 +144,7 @@ def test_broken_copies_say_what_is_missing_where(plant: Plant, tmp_path: Path) -
         scan(root)
     with pytest.raises(ConfigError, match=r"compression to be one of \[raw, c0, c23, c40\]"):
         scan(root, replace(ScanOptions(), compression="c24"))
-    with pytest.raises(ManifestError, match=r"expected videos or frames at raw"):
+    with pytest.raises(ManifestError, match=r"frames at raw in .* youtube has no raw: found c23;"):
         scan(root, replace(ScanOptions(), compression="raw"))
 
 

@@ -68,8 +68,9 @@ def scan(root: Path, options: ScanOptions = DEFAULTS) -> ScanResult:
             samples += _label(clips, labels, pairs, notes)
     samples += _actors(root, options, notes)
     if not samples:
-        raise broken(
-            TITLE, f"videos or frames at {options.compression}", root / "original_sequences", PAGE
+        raise ManifestError(
+            f"{TITLE}: expected videos or frames at {options.compression} in {root}, but "
+            f"{'; '.join(notes)}; see {PAGE}"
         )
     return conclude(root, samples, notes, options)
 
