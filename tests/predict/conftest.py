@@ -28,6 +28,12 @@ TINY = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The pictures are few: threads that wait for each other take longer than the work."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def model() -> MFCLIP:
     torch.manual_seed(3)

@@ -174,9 +174,7 @@ def test_another_detector_gives_scores_only(pictures: list[np.ndarray]) -> None:
     assert (dict(result.kinds), result.patch, result.image_size) == ({}, None, 64)
 
 
-def test_kept_pixels_are_the_model_input(
-    predictor: Predictor, pictures: list[np.ndarray]
-) -> None:
+def test_kept_pixels_are_the_model_input(predictor: Predictor, pictures: list[np.ndarray]) -> None:
     (kept,) = judged(list(predictor.iter_predict([pictures[1]], keep_pixels=True)))
     assert kept.pixels is not None
     mine = by_hand(pictures[1], 240)
@@ -214,7 +212,7 @@ def test_arrays_that_are_no_picture_are_refused(predictor: Predictor, array: np.
 
 
 def test_wrong_settings_are_refused(model: MFCLIP) -> None:
-    with pytest.raises(ConfigError, match="threshold in .0, 1., but got 1.5"):
+    with pytest.raises(ConfigError, match=r"threshold in \[0, 1\], but got 1.5"):
         Predictor(model, device="cpu", threshold=1.5)
     with pytest.raises(ConfigError, match="no device 'gpu' on this machine; expected auto"):
         Predictor(model, device="gpu")
@@ -255,13 +253,14 @@ def test_unusual_pictures_are_judged_like_their_plain_selves(
     ramp = np.tile(np.linspace(0, 255, 256).astype(np.uint8), (256, 1))
     plain = Image.fromarray(np.stack([ramp, ramp.T, 255 - ramp], 2))
     grey = plain.convert("L").convert("RGB")
+    deep = Image.fromarray(np.asarray(plain.convert("L")).astype(np.uint16) * 257)
     saved: dict[str, tuple[Image.Image, Image.Image]] = {}
     for name, picture, same_as in (
         ("cmyk.tif", plain.convert("CMYK"), plain.convert("CMYK").convert("RGB")),
         ("palette.png", plain.quantize(16), plain.quantize(16).convert("RGB")),
         ("alpha.png", plain.convert("RGBA"), plain),
         ("grey.png", plain.convert("L"), grey),
-        ("bits16.png", Image.fromarray(np.asarray(plain.convert("L")).astype(np.uint16) * 257), grey),
+        ("bits16.png", deep, grey),
     ):  # fmt: skip
         picture.save(tmp_path / name)
         saved[name] = (picture, same_as)

@@ -34,9 +34,10 @@ def demo(
     The forgeries are small edits made by mfclip itself, not by a generator network: they show how
     the software works, not how well it does on deepfakes.
     """
+    from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    predictor = Predictor.load(weights, device=device)
+    predictor = Predictor.load(weights, device=device, finder=WholePicture())
     judged = run_demo(predictor, out)
     _show(judged)
     typer.echo(f"The page with pictures, patches and noise: {out / 'report.html'}")

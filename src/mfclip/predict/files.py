@@ -34,14 +34,27 @@ def find_pictures(names: Sequence[str]) -> Iterator[Path | Failure]:
 
 
 def _expand(pattern: str) -> Iterator[Path | Failure]:
-    matches = sorted(glob.iglob(pattern, recursive=True))
+    matches = sorted(_match(pattern))
     if not matches:
         yield Failure(pattern, "no such file, and as a pattern it matches nothing")
-    # `a/**` and `a/**/*` match a folder and its contents as well: take those once
+    # `a/**` matches a folder and its contents as well: take those once
     contents_match = "**" in pattern and Path(pattern).name in {"*", "**"}
     for match in matches:
         if not (contents_match and os.path.isdir(match)):
-            yield from _search(Path(match))
+            yield from _search(match)
+
+
+def _match(pattern: str) -> Iterator[Path]:
+    """Match as the shell does, but never through links to folders, which may lead in circles."""
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    rest = [part if part == "**" else part.replace("**", "*") for part in parts[fixed:]]
+    if rest[-1] == "**":
+        rest.append("*")
+    root = Path(*parts[:fixed])
+    for match in root.glob("/".join(rest)):
+        if not any(part.startswith(".") for part in match.relative_to(root).parts):
+            yield match
 
 
 def _search(path: Path) -> Iterator[Path | Failure]:

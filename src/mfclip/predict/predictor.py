@@ -25,7 +25,7 @@ from mfclip.detectors import find_weights, load_detector
 from mfclip.errors import ConfigError, InputError
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.patch_selector import select_richest_patch
-from mfclip.predict.faces import FaceFinder, WholePicture
+from mfclip.predict.faces import FaceFinder, WholePicture, choose_finder
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
 
 Input: TypeAlias = str | Path | np.ndarray | Failure
@@ -105,7 +105,9 @@ class Predictor:
             weights: a safetensors file, a run's folder or a hub id; None for the embedded ones.
             device: see `Predictor`.
             threshold: see `Predictor`.
-            finder: see `Predictor`.
+            finder: None does as the command line does: every face is found and judged by itself
+                if the extra ``faces`` is installed, else the whole picture is taken as the face.
+                `mfclip.predict.faces.WholePicture()` takes the whole picture in any case.
 
         Raises:
             WeightsError: the weights are absent, cut short, or of another model.
@@ -114,6 +116,7 @@ class Predictor:
         path = find_weights(weights)
         model, card = load_detector(path)
         source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
+        finder = finder or choose_finder(whole=False)[0]
         return cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
 
     def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:

@@ -322,8 +322,8 @@ def _origin(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     how = "whole picture" if model.get("faces") == "whole" else "faces found in the picture"
     rows = [("Time", now), ("Judged", how), ("mfclip", made.mfclip), ("torch", made.torch)]
     rows += [("Commit", made.commit)] if made.commit else []
-    rows += [("Weights", str(model["weights"]))] if model.get("weights") else []
-    rows += [("SHA-256 of weights", str(model["weights_sha256"]))] * ("weights_sha256" in model)
+    named = {"weights": "Weights", "weights_sha256": "SHA-256 of weights"}
+    rows += [(label, str(model[key])) for key, label in named.items() if key in model]
     return rows
 
 

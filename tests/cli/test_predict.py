@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from mfclip.cli.demo import demo
+from mfclip.cli.predict import predict
+from mfclip.config import build_config
+from mfclip.detectors import save_detector
+from mfclip.errors import ConfigError, WeightsError
+from mfclip.labels import Labels
+from mfclip.model.build import build_mfclip
+from mfclip.predict.faces import WholePicture
+from mfclip.predict.predictor import Predictor
+
+app = typer.Typer()
+app.command()(predict)
+app.command()(demo)
+
+TINY = {
+    "name": "mfclip-small",
+    "embed_dim": 32,
+    "num_heads": 2,
+    "image": {"widths": (4, 8, 8, 8, 16), "convs": (1, 1, 1, 1, 1), "depth": 1},
+    "noise": {"widths": (4, 8), "convs": (1, 1), "depth": 1},
+    "text": {"depth": 1},
+}
+CARD = {"threshold": 0.0, "trained_on": "nothing", "metrics": {"test": {"auc": float("nan")}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    settings = build_config({"model": TINY}).model
+    model = build_mfclip(settings)
+    swap = Labels(True, "face_swap", "gan", "inswapper_128")
+    model.remember_prompts([swap, Labels(False, None, None, "FFHQ")])
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_detector(model, settings, path, card=CARD, vision_only=True)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two good pictures, one of them in a folder, and three bad ones."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("b[red].png", "sub/a.png"):
+        picture = Image.fromarray(rng.integers(0, 256, (240, 240, 3), np.uint8))
+        picture.save(tmp_path / "in" / name)
+    (tmp_path / "in" / "empty.jpg").touch()
+    (tmp_path / "in" / "text.png").write_text("hello")
+    (tmp_path / "in" / "gone.jpg").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["predict", *arguments])
+
+
+def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
+    done = run("in", "--whole", "--weights", weights, "--json", "-", "--batch-size", "1")
+    document = json.loads(done.stdout)
+    assert list(document) == ["schema", "model", "predictions", "errors"]
+    assert document["schema"] == 1
+    assert document["model"]["weights"] == weights
+    assert [entry["path"] for entry in document["predictions"]] == [
+        "in/b[red].png",
+        "in/sub/a.png",
+    ]
+    assert {entry["path"] for entry in document["errors"]} == {
+        "in/empty.jpg",
+        "in/gone.jpg",
+        "in/text.png",
+    }
+    predictor = Predictor.load(weights, device="cpu", finder=WholePicture())
+    expected = predictor.predict(["in/b[red].png"])[0].to_json()
+    first = document["predictions"][0]
+    assert first.pop("score") == pytest.approx(expected.pop("score"), abs=1e-5)
+    first.pop("kinds")
+    expected.pop("kinds")
+    assert first == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["in/sub/a.png"], 0),
+        (["in/sub"], 0),
+        (["in/*.png", "in/sub/a.png"], 1),
+        (["in/empty.jpg", "in/absent.jpg"], 2),
+        (["nothing*.jpg"], 2),
+        ([], 2),
+        (["in", "--threshold", "2"], 2),
+        (["in", "--batch-size", "0"], 2),
+        (["in", "--no-such-option"], 2),
+    ],
+)
+def test_exit_status(folder: Path, weights: str, names: list[str], status: int) -> None:
+    assert run(*names, "--whole", "--weights", weights).exit_code == status
+
+
+def test_table_names_each_picture_and_failures_go_to_the_standard_error(
+    folder: Path, weights: str
+) -> None:
+    done = run("in", "--whole", "--weights", weights)
+    rows = [line for line in done.stdout.splitlines() if ".png" in line]
+    assert ["b[red].png" in rows[0], "a.png" in rows[1]] == [True, True]
+    assert all("face swap" in row and "fake" in row for row in rows)  # threshold 0
+    assert "2 faces judged, 2 called fake" in done.stdout
+    assert done.stderr.count("not judged:") == 3
+    assert "in/empty.jpg" in done.stderr
+
+
+def test_threshold_of_the_user_decides(folder: Path, weights: str) -> None:
+    done = run("in/sub/a.png", "--whole", "--weights", weights, "--threshold", "1")
+    assert "1 face judged, 0 called fake (threshold 1.000)" in done.stdout
+
+
+def test_json_and_report_files(folder: Path, weights: str) -> None:
+    done = run(
+        *("in", "--whole", "--weights", weights),
+        *("--json", "out/r.json", "--report", "out/r.html"),
+    )
+    assert done.exit_code == 1
+    assert len(json.loads((folder / "out/r.json").read_text())["predictions"]) == 2
+    assert (folder / "out/r.html").read_text().count("<article") == 2
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["r.html", "r.json"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_an_output_that_cannot_be_written_is_one_clear_line(
+    folder: Path, weights: str, option: str
+) -> None:
+    (folder / "file").touch()
+    done = run("in/sub", "--whole", "--weights", weights, option, "file/r")
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("cannot write file/r: ")
+
+
+def test_wrong_weights_and_device_are_clear(folder: Path, weights: str) -> None:
+    (folder / "cut.safetensors").write_bytes(Path(weights).read_bytes()[:1000])
+    for name, message in (("absent.safetensors", "no weights at"), ("cut.safetensors", "damaged")):
+        done = run("in/sub", "--whole", "--weights", name)
+        assert isinstance(done.exception, WeightsError)
+        assert message in str(done.exception)
+    done = run("in/sub", "--whole", "--weights", weights, "--device", "toaster")
+    assert isinstance(done.exception, ConfigError)
+
+
+def test_help_states_the_exit_status() -> None:
+    text = " ".join(run("--help").stdout.split())
+    assert "0, everything was judged; 1, some files could not be judged" in text
+
+
+def test_the_commands_load_without_torch() -> None:
+    code = (
+        "import sys, mfclip.cli.predict, mfclip.cli.demo;"
+        "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_demo_judges_every_picture_of_its_manifest(folder: Path, weights: str) -> None:
+    done = CliRunner().invoke(app, ["demo", "--out", "demo", "--weights", weights])
+    assert done.exit_code == 0, done.exception
+    rows = (folder / "demo/pictures/manifest.csv").read_text().splitlines()[1:]
+    page = (folder / "demo/report.html").read_text()
+    assert page.count("<article") == len(rows)
+    assert str(folder) not in page
+    for row in rows:
+        name = Path(row.split(",")[0]).name
+        assert name in done.stdout
+        assert f"<h3>{name}</h3>" in page or f"/{name}," in page
+    reals = sum(",real," in row for row in rows)
+    assert done.stdout.count("right") == len(rows) - reals  # threshold 0 calls everything fake

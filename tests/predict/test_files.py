@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from mfclip.predict.files import find_pictures
+from mfclip.predict.prediction import Failure
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "sub/c.webp", "sub/deep/d.jpeg",
+                 ".cache/e.jpg", "empty/readme.md", "odd[1].png"):  # fmt: skip
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "photos" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def names(*given: str) -> list[str]:
+    return [str(found) for found in find_pictures(given) if isinstance(found, Path)]
+
+
+def test_a_folder_gives_its_pictures_in_order(tree: Path) -> None:
+    expected = ["a.png", "b.JPG", "gone.jpg", "odd[1].png", "sub/c.webp", "sub/deep/d.jpeg"]
+    assert names("photos") == [f"photos/{name}" for name in expected]
+
+
+def test_a_file_is_taken_whatever_its_ending_and_as_it_was_named(tree: Path) -> None:
+    assert names("photos/notes.txt", "photos/../photos/a.png", "absent.png") == [
+        "photos/notes.txt", "photos/../photos/a.png", "absent.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/*.png", ["a.png", "odd[1].png"]),
+        ("photos/?.png", ["a.png"]),
+        ("photos/**/*.jpeg", ["sub/deep/d.jpeg"]),
+        ("photos/s*", ["sub/c.webp", "sub/deep/d.jpeg"]),
+        ("photos/odd[1].png", ["odd[1].png"]),
+    ],
+)
+def test_a_pattern_gives_what_the_shell_would(
+    tree: Path, pattern: str, expected: list[str]
+) -> None:
+    assert names(pattern) == [f"photos/{name}" for name in expected]
+
+
+def test_a_double_star_takes_nothing_twice(tree: Path) -> None:
+    found = names("photos/**/*")
+    assert len(found) == len(set(found))
+    assert {Path(name).name for name in found} >= {"a.png", "c.webp", "d.jpeg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("photos/empty", "no picture in this folder; expected .*.jpg"), ("*.xyz", "matches nothing")],
+)
+def test_what_holds_no_picture_is_said(tree: Path, name: str, message: str) -> None:
+    (failure,) = find_pictures([name])
+    assert isinstance(failure, Failure)
+    assert failure.path == name
+    assert re.search(message, failure.error)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may open everything")
+def test_a_locked_folder_is_said_and_the_others_are_searched(tree: Path) -> None:
+    (tree / "sub" / "deep").chmod(0)
+    found = list(find_pictures(["photos/sub"]))
+    (tree / "sub" / "deep").chmod(0o755)
+    assert found[0] == Path("photos/sub/c.webp")
+    assert isinstance(found[1], Failure)
+    assert "Permission denied" in found[1].error
