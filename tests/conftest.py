@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 FACES = Path(__file__).resolve().parents[2] / "shared" / "data" / "faces" / "manifest.csv"
 
@@ -25,3 +27,41 @@ def faces_manifest() -> Path:
     if not FACES.is_file():
         pytest.skip("the development faces are not on this machine")
     return FACES
+
+
+@pytest.fixture(scope="session")
+def made_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of 48 made pictures, 72 x 72: smooth "real" ones, "fake" ones with a fine grid."""
+    folder = tmp_path_factory.mktemp("made_faces")
+    rng = np.random.default_rng(0)
+    rows = ["path,label,manipulation,family,generator,split,group"]
+    for number in range(48):
+        is_fake, split = number % 2 == 1, ("train", "val", "test")[number // 24 + number // 36]
+        pixels = np.kron(rng.integers(40, 200, (9, 9, 3)), np.ones((8, 8, 1)))
+        if is_fake:
+            pixels += 25 * (np.indices((72, 72)).sum(0) % 2)[..., None]
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+        kind = ("face_swap,gan,A", "entire_face_synthesis,diffusion,B")[number // 2 % 2]
+        levels = f"fake,{kind}" if is_fake else "real,,,camera"
+        rows.append(f"{number}.png,{levels},{split},g{number}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder / "manifest.csv"
+
+
+@pytest.fixture
+def tiny_run(made_faces: Path) -> dict[str, Any]:
+    """A configuration tree of a run that takes a second: 4 steps an epoch."""
+    return {
+        "model": {
+            "image_size": 64,
+            "embed_dim": 16,
+            "num_heads": 2,
+            "mlp_ratio": 2.0,
+            "image": {"widths": [4, 8], "convs": [1, 1], "depth": 1},
+            "noise": {"widths": [4, 8], "convs": [1, 1], "depth": 1, "patch_size": 32},
+            "text": {"depth": 1},
+            "spa": {"batch_size": 6},
+        },
+        "data": {"manifest": str(made_faces), "resize": 72, "augment": "light", "cache": True},
+        "train": {"epochs": 2, "batch_size": 6, "lr": 0.003, "log_every": 1},
+    }

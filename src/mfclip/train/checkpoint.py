@@ -102,12 +102,21 @@ def load_checkpoint(
         index, key = name.split(".", 1)
         entries.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": entries, "param_groups": json.loads(metadata["groups"])})
+    _restore_layout(optimizer)
     if average is not None:
         average.step = int(metadata["average_step"])
         for name, tensor in _under(tensors, "average.").items():
             average.tensors[name].copy_(tensor)
     torch.set_rng_state(tensors["random.torch"])
     return progress
+
+
+def _restore_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay moments out as their parameters are: fused kernels walk both in memory order."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,13 @@ class TrainingStep(nn.Module):
     def __init__(self, detector: nn.Module, precision: str) -> None:
         super().__init__()
         self.detector = detector
+        self.loss: Any = detector.loss
         self.precision = precision
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms."""
         with autocast(batch.images.device, self.precision):
-            terms: dict[str, Tensor] = self.detector.loss(batch)
+            terms: dict[str, Tensor] = self.loss(batch)
         return terms
 
 
@@ -84,7 +86,7 @@ def train(
     if (out / LAST).exists() and not resume:
         raise ConfigError(f"{out} already holds a run; go on with --resume or give another --out")
     with join_processes(device) as processes:
-        run = _Run(config, manifest, out, processes)
+        run = Run(config, manifest, out, processes)
         try:
             run.start(resume=resume)
             run.fit(max_steps)
@@ -93,8 +95,15 @@ def train(
     return run.progress
 
 
-class _Run:
-    """One run's moving parts."""
+class Run:
+    """One run's moving parts.
+
+    Args:
+        config: everything that defines the run.
+        manifest: holds the training and the validation split.
+        out: the run's folder.
+        processes: this process among those that train together.
+    """
 
     def __init__(
         self, config: RunConfig, manifest: Manifest, out: Path, processes: Processes
@@ -166,7 +175,7 @@ class _Run:
 
     def _epoch(self, max_steps: int | None) -> None:
         self.step.train()
-        meter = _Meter(self.processes.world_size)
+        meter = _Meter(self.processes)
         for batch in self.loader.epoch(self.progress.epoch, self.progress.batch):
             terms = self._train_on(batch.to(self.processes.device))
             meter.add(terms, len(batch))
@@ -181,6 +190,16 @@ class _Run:
                 return
         self._report(meter)
 
+    def timed_step(self, batches: Iterator[Batch]) -> tuple[float, float]:
+        """Train on the next batch; return the seconds waited for it and those spent on it."""
+        self.step.train()
+        began = time.perf_counter()
+        batch = next(batches)
+        ready = time.perf_counter()
+        terms = self._train_on(batch.to(self.processes.device))
+        torch.stack(list(terms.values())).sum().item()  # waits for the device
+        return ready - began, time.perf_counter() - ready
+
     def _train_on(self, batch: Batch) -> dict[str, Tensor]:
         settings = self.config.train
         lr = learning_rate(self.progress.step, steps_per_epoch=len(self.loader), settings=settings)
@@ -192,7 +211,7 @@ class _Run:
             with self.processes.unsynchronised(self.step, enabled=waits):
                 terms = self.forward(_layout(part, settings.channels_last))
                 loss = torch.stack(list(terms.values())).sum() / len(parts)
-                self.scaler.scale(loss).backward()
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() / len(parts)
         if settings.clip_norm:
@@ -254,8 +273,8 @@ class _Run:
 class _Meter:
     """Means of the loss terms and images a second since the last reading."""
 
-    def __init__(self, world_size: int) -> None:
-        self._world_size = world_size
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
         self._reset()
 
     def _reset(self) -> None:
@@ -274,10 +293,11 @@ class _Meter:
         """Return the means and begin anew; empty if there was no step."""
         if not self._steps:
             return {}
-        values = {name: (total / self._steps).item() for name, total in self._sums.items()}
+        means = torch.stack(list(self._sums.values())).float() / self._steps
+        values = dict(zip(self._sums, self._processes.mean(means).tolist(), strict=True))
         values = {"loss": sum(values.values()), **values}
         seconds = time.perf_counter() - self._began
-        values["images_per_second"] = self._images * self._world_size / seconds
+        values["images_per_second"] = self._images * self._processes.world_size / seconds
         self._reset()
         return values
 

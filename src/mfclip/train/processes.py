@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mfclip.device import find_device
@@ -46,6 +47,14 @@ class Processes:
         if enabled and isinstance(module, DistributedDataParallel):
             return module.no_sync()
         return contextlib.nullcontext()
+
+    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Average numbers over the processes."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
 
     def wait(self) -> None:
         """Wait for all processes."""

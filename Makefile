@@ -1,0 +1,38 @@
+# What CI and people run. `make demo` and `make test` set up everything they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check docs bench setup clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up, judge the pictures that come with the package, write demo/report.html"
+	@echo "make test    set up, run the tests"
+	@echo "make check   format, lint, types"
+	@echo "make bench   measure speed on this machine, write benchmarks/results"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/mfclip demo --out demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) demo

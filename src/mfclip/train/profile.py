@@ -1,0 +1,62 @@
+"""Where the time of a training step goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch.profiler import ProfilerActivity, profile
+
+from mfclip.config import RunConfig
+from mfclip.data.manifest import read_manifest
+from mfclip.errors import ConfigError
+from mfclip.train.loop import Run
+from mfclip.train.processes import join_processes
+
+WARM_UP = 2
+STEPS = 5
+ROWS = 15
+
+
+def profile_training(config: RunConfig, out: Path, *, device: str = "auto") -> str:
+    """Train a few steps, write a trace and say where their time went.
+
+    Writes ``trace.json`` (for a trace viewer) and ``profile.json`` into `out`.
+
+    Args:
+        config: the run.
+        out: folder of the trace.
+        device: as in `train`.
+
+    Returns:
+        A table of the costliest operators, below the time a step waited for data.
+    """
+    if config.data.manifest is None:
+        raise ConfigError("no data: set data.manifest to a .csv, .jsonl or .parquet file")
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = read_manifest(config.data.manifest, root=config.data.root)
+    with join_processes(device) as processes:
+        run = Run(config, manifest, out, processes)
+        waits, steps = [], []
+        batches = run.loader.epoch(0)
+        activities = [ProfilerActivity.CPU]
+        if processes.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        for _ in range(WARM_UP):
+            run.timed_step(batches)
+        with profile(activities=activities) as profiler:
+            for _ in range(STEPS):
+                wait, step = run.timed_step(batches)
+                waits.append(wait)
+                steps.append(step)
+    profiler.export_chrome_trace(str(out / "trace.json"))
+    key = "self_cuda_time_total" if len(activities) > 1 else "self_cpu_time_total"
+    figures = {"seconds_waiting_for_data": waits, "seconds_in_step": steps}
+    (out / "profile.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    table = profiler.key_averages().table(
+        sort_by=key, row_limit=ROWS, max_name_column_width=40, header="costliest operators"
+    )
+    return (
+        f"{table}\na step: {sum(steps) / STEPS:.3f} s computing, "
+        f"{sum(waits) / STEPS:.3f} s waiting for data; trace in {out / 'trace.json'}"
+    )

@@ -1,0 +1,217 @@
+"""A run against itself: resumed, killed, in two processes; and its errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mfclip.config import build_config
+from mfclip.detectors import load_detector
+from mfclip.errors import ConfigError, ManifestError, TrainingError
+from mfclip.train.loop import BEST, LAST, train
+from mfclip.weights import read_tensors
+
+
+def _log(out: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+
+def _assert_same_state(left: Path, right: Path) -> None:
+    first, second = read_tensors(left), read_tensors(right)
+    assert first[1]["progress"] == second[1]["progress"]
+    assert first[0].keys() == second[0].keys()
+    for name, tensor in first[0].items():
+        assert torch.equal(tensor, second[0][name]), name
+
+
+@pytest.mark.parametrize("stop", [2, 4, 5])
+def test_resumed_run_equals_uninterrupted_to_the_bit(
+    tiny_run: dict[str, Any], tmp_path: Path, stop: int
+) -> None:
+    tiny_run["train"] |= {"ema": 0.9, "clip_norm": 1.0}
+    tiny_run["model"]["dropout"] = 0.3  # draws random numbers in every step
+    config = build_config(tiny_run)
+    train(config, tmp_path / "whole", device="cpu")
+    train(config, tmp_path / "parts", device="cpu", max_steps=stop)
+    train(config, tmp_path / "parts", device="cpu", resume=True)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_bit(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    tiny_run["train"] |= {"epochs": 6, "checkpoint_every": 3}
+    config = build_config(tiny_run)
+    (tmp_path / "run.json").write_text(json.dumps(tiny_run))
+    code = (
+        "import json, pathlib, torch; torch.set_num_threads(1);"
+        "from mfclip.config import build_config; from mfclip.train.loop import train;"
+        f"tree = json.loads(pathlib.Path({str(tmp_path / 'run.json')!r}).read_text());"
+        f"train(build_config(tree), pathlib.Path({str(tmp_path / 'killed')!r}), device='cpu')"
+    )
+    victim = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / LAST).exists():
+        assert victim.poll() is None
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(config, tmp_path / "killed", device="cpu", resume=True)
+        train(config, tmp_path / "whole", device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "killed" / LAST)
+
+
+def test_run_learns_and_keeps_the_best_by_validation(
+    tiny_run: dict[str, Any], tmp_path: Path
+) -> None:
+    tiny_run["train"]["epochs"] = 12
+    progress = train(build_config(tiny_run), tmp_path, device="cpu")
+    losses = [entry["loss"] for entry in _log(tmp_path, "train")]
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    assert progress.best == max(entry["auc"] for entry in _log(tmp_path, "val"))
+    assert progress.best == 1.0  # the grid is plain to see
+    detector, card = load_detector(tmp_path / BEST)
+    assert card["validation"]["auc"] == progress.best
+    assert len(detector.prompts) == 3  # real, A, B
+    assert (tmp_path / "config.toml").read_text().startswith("seed = 0")
+
+
+def test_terms_sum_to_the_loss(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    train(build_config(tiny_run), tmp_path, device="cpu", max_steps=2)
+    for entry in _log(tmp_path, "train"):
+        parts = entry["cross_entropy"] + entry["contrastive"] + entry["kl"]
+        assert entry["loss"] == pytest.approx(parts)
+
+
+def test_accumulation_without_batch_statistics_changes_nothing(
+    tiny_run: dict[str, Any], tmp_path: Path
+) -> None:
+    # only the cross-entropy, whose mean over micro-batches is exact; one step
+    tiny_run["model"] |= {"use_text": False}
+    tiny_run["train"] |= {"lr": 1e-3, "batch_size": 6}
+    states = []
+    for accumulate in (1, 2):
+        tiny_run["train"]["accumulate"] = accumulate
+        out = tmp_path / str(accumulate)
+        train(build_config(tiny_run), out, device="cpu", max_steps=1)
+        states.append(_log(out, "train")[0]["cross_entropy"])
+    # batch norm sees other statistics, so the losses are near but not equal
+    assert states[0] == pytest.approx(states[1], rel=0.2)
+    assert states[0] != states[1]
+
+
+def test_test_split_is_never_read(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    text = made_faces.read_text().replace(",test,", ",test,").splitlines()
+    rows = [row if ",test," not in row else "absent-" + row for row in text]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    tiny_run["data"] |= {"manifest": str(manifest), "root": str(made_faces.parent)}
+    assert train(build_config(tiny_run), tmp_path / "run", device="cpu", max_steps=1).step == 1
+
+
+def test_loss_that_is_not_finite_stops_with_the_last_checkpoint_intact(
+    tiny_run: dict[str, Any], tmp_path: Path
+) -> None:
+    tiny_run["train"] |= {"lr": 1e30, "checkpoint_every": 1}
+    with pytest.raises(TrainingError, match="not finite at step"):
+        train(build_config(tiny_run), tmp_path, device="cpu")
+    if (tmp_path / LAST).exists():
+        tensors, _ = read_tensors(tmp_path / LAST)
+        weights = [t for name, t in tensors.items() if name.startswith("model.")]
+        assert all(math.isfinite(float(t.double().abs().sum())) for t in weights)
+
+
+def test_full_disk_is_reported_and_the_old_checkpoint_stays(
+    tiny_run: dict[str, Any], tmp_path: Path
+) -> None:
+    config = build_config(tiny_run)
+    train(config, tmp_path, device="cpu", max_steps=1)
+    before = (tmp_path / LAST).read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(TrainingError, match="cannot write the checkpoint"):
+            train(config, tmp_path, device="cpu", resume=True, max_steps=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / LAST).read_bytes() == before
+    assert not list(tmp_path.glob(".*partial"))
+
+
+def test_errors_say_what_to_do(tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path) -> None:
+    config = build_config(tiny_run)
+    train(config, tmp_path / "run", device="cpu", max_steps=1)
+    with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
+        train(config, tmp_path / "run", device="cpu")
+    other = build_config({**tiny_run, "seed": 5})
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(other, tmp_path / "run", device="cpu", resume=True)
+    with pytest.raises(ConfigError, match=r"set data\.manifest"):
+        train(build_config({}), tmp_path / "none", device="cpu")
+    tiny_run["data"]["root"] = str(tmp_path)
+    with pytest.raises(ManifestError, match="36 of the manifest's files are not on disk"):
+        train(build_config(tiny_run), tmp_path / "absent", device="cpu")
+
+
+@pytest.mark.dist
+def test_two_processes_equal_one(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    # content mode, shared targets, batch norm, all three losses: everything that sees the batch
+    tiny_run["model"]["spa"] = {"mode": "content", "shared_targets": True}
+    tiny_run["data"]["augment"] = "none"
+    tiny_run["train"] |= {"epochs": 1, "lr": 1e-7}  # gradients at the same weights
+    (tmp_path / "run.json").write_text(json.dumps(tiny_run))
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import json, pathlib, sys, torch\n"
+        "from mfclip.config import build_config\n"
+        "from mfclip.train.loop import train\n"
+        "torch.set_num_threads(1)\n"
+        "here = pathlib.Path(__file__).parent\n"
+        "tree = json.loads((here / 'run.json').read_text())\n"
+        "train(build_config(tree), here / sys.argv[1], device='cpu', max_steps=3)\n"
+    )
+    for processes in (1, 2):
+        _torchrun(script, processes, f"run{processes}")
+    one, _ = read_tensors(tmp_path / "run1" / LAST)
+    two, _ = read_tensors(tmp_path / "run2" / LAST)
+    terms = [
+        [entry[name] for name in ("contrastive", "kl", "cross_entropy")]
+        for run in ("run1", "run2")
+        for entry in _log(tmp_path / run, "train")
+    ]
+    for ours, joined in zip(terms[3:], terms[:3], strict=True):
+        assert ours == pytest.approx(joined, rel=1e-4)
+    for name, tensor in one.items():
+        if name.endswith("exp_avg"):  # Adam's first moments: weighted sums of the gradients
+            torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-6, msg=name)
+    running = [name for name in one if "running_" in name]
+    assert running
+    for name in running:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def _torchrun(script: Path, processes: int, name: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    command += ["--standalone", str(script), name]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
