@@ -40,7 +40,7 @@ def auc_interval(
     groups, member = np.unique(group, return_inverse=True)
     rng = np.random.default_rng(seed)
     chance = np.full(len(groups), 1 / len(groups))
-    draws = rng.multinomial(len(groups), chance, size=resamples)
+    draws = rng.multinomial(len(groups), chance, size=resamples).astype(np.float64)
     estimate = weighted_auc(scores, target, np.ones((1, len(scores))))[0]
     aucs = [weighted_auc(scores, target, part[:, member]) for part in np.array_split(draws, 10)]
     low, high = np.nanpercentile(np.concatenate(aucs), [2.5, 97.5])

@@ -141,7 +141,7 @@ def _draw_panel(panel: Any, generator: str, cells: list[Cell]) -> None:
 
 
 def _draw_spectra(result: Audit) -> Any:
-    figure = _figure(10.5, 4)
+    figure = _figure(10.5, 4.0)
     left, right = figure.subplots(1, 2)
     frequency = (np.arange(SPECTRUM_BINS) + 0.5) * 0.5 / SPECTRUM_BINS
     real = result.spectra["real"]

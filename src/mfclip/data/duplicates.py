@@ -87,7 +87,7 @@ def find_near(
         As `near_pairs`.
     """
     place = np.stack([split, target]).astype(np.uint64).T
-    chosen = np.unique(np.hstack([hashes, place]), axis=0, return_index=True)[1]
+    chosen = np.sort(np.unique(np.hstack([hashes, place]), axis=0, return_index=True)[1])
     split, target, group = split[chosen], target[chosen], group[chosen]
 
     def matters(i: Int[ndarray, "..."], j: Int[ndarray, "..."]) -> Bool[ndarray, "..."]:
