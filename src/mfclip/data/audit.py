@@ -268,13 +268,12 @@ def _mean_spectra(
 
 
 def _sentence(feature: str, overall: Cell, worst: Cell) -> str:
+    if worst.auc < NOTABLE:
+        return ""
     if overall.auc >= NOTABLE:
-        degree = "LEAK: a" if overall.auc >= SEVERE else "a"
-        return f"{degree} detector trained on this can score {overall.auc:.2f} by {feature} alone"
-    if worst.auc >= NOTABLE:
-        degree = "LEAK: o" if worst.auc >= SEVERE else "o"
-        return (
-            f"{degree}n {worst.generator} a detector can score {worst.auc:.2f} by {feature} alone "
-            f"({overall.auc:.2f} over all fakes)"
-        )
-    return ""
+        text = f"a detector trained on this can score {overall.auc:.2f} by {feature} alone"
+        more = f", and {worst.auc:.2f} on {worst.generator}" if worst is not overall else ""
+    else:
+        text = f"on {worst.generator} a detector can score {worst.auc:.2f} by {feature} alone"
+        more = f" ({overall.auc:.2f} over all fakes)"
+    return f"{'LEAK: ' if worst.auc >= SEVERE else ''}{text}{more}"

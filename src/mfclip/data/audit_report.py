@@ -135,6 +135,7 @@ def _draw_panel(panel: Any, generator: str, cells: list[Cell]) -> None:
     panel.set_yticks(places, [cell.feature for cell in cells], fontsize=8)
     panel.set_xlim(0.35, 1.1)
     panel.set_xticks([0.5, 0.7, 0.9, 1.0])
+    panel.tick_params(labelbottom=True, labelsize=8)
     panel.set_ylim(len(cells) - 0.4, -0.6)
     panel.axvline(0.5, color="#222", lw=0.8)
     panel.spines[["top", "right"]].set_visible(False)
