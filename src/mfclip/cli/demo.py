@@ -115,5 +115,6 @@ def _show(judged: list[tuple[Sample, Prediction]]) -> None:
     console.print(table)
     console.print(
         f"Score: probability of fake; from {judged[0][1].threshold:.3f} the verdict is fake. "
-        "Evidence, not proof."
+        "Evidence, not proof.",
+        highlight=False,
     )

@@ -157,7 +157,8 @@ class ResultTable:
         count = "1 face" if self.num_judged == 1 else f"{self.num_judged} faces"
         console.print(
             f"{count} judged, {self.num_fake} called fake "
-            f"(threshold {self._shown[0].threshold:.3f}).{more} A score is evidence, not proof."
+            f"(threshold {self._shown[0].threshold:.3f}).{more} A score is evidence, not proof.",
+            highlight=False,
         )
 
 
