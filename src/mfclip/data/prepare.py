@@ -138,7 +138,8 @@ def _keep_options(path: Path, options: PrepareOptions) -> None:
 def _run(tasks: Sequence[Task], workers: int) -> Iterator[None]:
     """Do the tasks in any order, a few ahead of the processes; yields once a task."""
     if workers < 1:
-        yield from map(_work, tasks)
+        with _one_thread():
+            yield from map(_work, tasks)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
@@ -161,7 +162,18 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    torch.set_num_threads(1)  # the processes share the cores already
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _work(task: Task) -> None:
