@@ -214,7 +214,31 @@ if __name__ == "__main__":
 """
 
 
+def wait_for_end(group):
+    """The processes of a killed run end with it."""
+    deadline = time.monotonic() + 60
+    while alive(group):
+        if time.monotonic() > deadline:
+            os.killpg(group, signal.SIGKILL)
+            pytest.fail("processes of the killed run still live after a minute")
+        time.sleep(0.05)
+
+
+def alive(group):
+    """Processes of a group that are not merely waiting to be counted as dead."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, number = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(number) == group and state != "Z":
+            found.append(path.parent.name)
+    return found
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_killed_run_is_taken_up(tmp_path):
     """SIGKILL half-way; the second run redoes nothing and ends with the files of a whole run."""
     (tmp_path / "raw").mkdir()
@@ -232,8 +256,10 @@ def test_killed_run_is_taken_up(tmp_path):
         assert time.monotonic() < deadline, "no input was finished in two minutes"
         assert process.poll() is None, "finished before it could be killed"
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    assert len(alive(process.pid)) >= 3
+    process.kill()
     process.wait()
+    wait_for_end(process.pid)
     done = {p.stem for p in killed.glob("records/*/*.json")}
     assert 5 <= len(done) < 24
     assert not (killed / "manifest.csv").exists()
