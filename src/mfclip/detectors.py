@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -63,8 +63,9 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
         )
     detector = DETECTORS[settings.name](settings, loss or LossSettings())
     if settings.pretrained is not None:
-        weights = read_weights(find_weights(settings.pretrained))
-        load_tensors(detector, weights.tensors, settings.pretrained)
+        tensors = read_weights(find_weights(settings.pretrained)).tensors
+        tensors.pop("prompt_features", None)  # training makes its own
+        load_tensors(detector, fit_projections(tensors, detector), settings.pretrained)
     return detector
 
 
@@ -118,6 +119,30 @@ def save_detector(
             extra["prompts"] = [asdict(labels) for labels in detector.prompts]
     dump = settings.model_dump(mode="json")
     write_weights(WeightFile(tensors, dump, {**card, **extra}), path)
+
+
+def fit_projections(tensors: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
+    """Adapt weights that were trained at another image or patch size.
+
+    The projection of a C x h x w map to a token is interpolated to the detector's h x w, and
+    scaled so that an even map still gives the same token.
+    """
+    own, out = detector.state_dict(), dict(tensors)
+    for name in own.keys() & out.keys():
+        old, new = out[name].shape, own[name].shape
+        if name.endswith("token.projection.weight") and old != new:
+            channels = _channels_before(detector, name)
+            side_before, side = (round((shape[1] / channels) ** 0.5) for shape in (old, new))
+            grid = out[name].view(-1, channels, side_before, side_before)
+            grid = nn.functional.interpolate(grid, size=(side, side), mode="bilinear")
+            out[name] = grid.flatten(1) * (side_before / side) ** 2
+    return out
+
+
+def _channels_before(detector: nn.Module, name: str) -> int:
+    """Channels of the map that a projection reads: those of its encoder's last convolution."""
+    encoder = detector.get_submodule(name.removesuffix(".token.projection.weight"))
+    return [part.out_channels for part in encoder.modules() if isinstance(part, nn.Conv2d)][-1]
 
 
 def load_tensors(detector: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -174,4 +199,4 @@ def _restore_prompts(model: MFCLIP, file: WeightFile) -> None:
         model.drop_text()
     if "prompt_features" in file.tensors:
         model.prompts = tuple(Labels(**entry) for entry in file.card.pop("prompts"))
-        model.prompt_features = cast("Tensor", file.tensors.pop("prompt_features"))
+        model.prompt_features = file.tensors.pop("prompt_features")

@@ -44,7 +44,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    data = save({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, metadata)
+    whole = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+    data = save(whole, dict(metadata))
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -93,4 +94,8 @@ def read_weights(path: Path) -> WeightFile:
     if metadata.get("format") != FORMAT:
         message = f"{path} was not written by mfclip: expected format {FORMAT!r}, but got "
         raise WeightsError(message + repr(metadata.get("format")))
-    return WeightFile(tensors, json.loads(metadata["settings"]), json.loads(metadata["card"]))
+    try:
+        return WeightFile(tensors, json.loads(metadata["settings"]), json.loads(metadata["card"]))
+    except (KeyError, json.JSONDecodeError) as error:
+        message = f"{path} is damaged: its settings or card cannot be read; fetch or train it again"
+        raise WeightsError(message) from error

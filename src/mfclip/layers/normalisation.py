@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional as dist_fn
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from mfclip.layers.collectives import process_count, sum_over_processes
 
 
 class JointBatchNorm2d(nn.BatchNorm2d):
@@ -19,7 +19,7 @@ class JointBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise each channel, then scale and shift it."""
-        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+        if not self.training or process_count() == 1:
             out: Tensor = super().forward(input)
             return out
         return self._forward_joint(input)
@@ -28,7 +28,7 @@ class JointBatchNorm2d(nn.BatchNorm2d):
         values = images.float()
         count = values.new_tensor([values.numel() / values.shape[1]])
         sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        sums = dist_fn.all_reduce(sums)  # type: ignore[no-untyped-call]
+        sums = sum_over_processes(sums)
         total = sums[-1].detach()
         mean, square = (sums[:-1] / total).chunk(2)
         variance = (square - mean.square()).clamp_min(0)

@@ -1,17 +1,16 @@
 """The three losses of MFCLIP: contrastive, KL, cross-entropy.
 
-Source: paper Sec. III-F, Eq. 11-14. Everything is computed in float32.
+Source: paper Sec. III-F, Eq. 11-14. Everything is computed in float32, or float64 if given so.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional as dist_fn
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mfclip.layers.collectives import join_over_processes
 from mfclip.model.spa import SamplePairAttention
 
 MAX_LOGIT_SCALE = 100.0
@@ -50,10 +49,12 @@ def contrastive_loss(
         >>> round(contrastive_loss(torch.zeros(4, 4)).item(), 4)  # log 4
         1.3863
     """
+    logits = _full_precision(logits)
     if target is None:
         target = torch.eye(len(logits), device=logits.device)
-    rows = functional.cross_entropy(logits.float(), target)
-    columns = functional.cross_entropy(logits.float().T, target)
+    target = target.to(logits.dtype)
+    rows = functional.cross_entropy(logits, target)
+    columns = functional.cross_entropy(logits.T, target)
     return (rows + columns) / 2
 
 
@@ -71,8 +72,8 @@ def kl_loss(
         language: language features.
         temperature: of both softmaxes; the paper's is 0.5.
     """
-    true = (language.float() / temperature).log_softmax(1)
-    guess = (predicted.float() / temperature).log_softmax(1)
+    true = (_full_precision(language) / temperature).log_softmax(1)
+    guess = (_full_precision(predicted) / temperature).log_softmax(1)
     return functional.kl_div(guess, true, reduction="batchmean", log_target=True)
 
 
@@ -80,24 +81,13 @@ def cross_entropy_loss(
     logits: Float[Tensor, "b 2"], target: Int[Tensor, " b"], label_smoothing: float = 0.0
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the verdict (Eq. 14); target 1 = fake."""
-    return functional.cross_entropy(logits.float(), target, label_smoothing=label_smoothing)
+    logits = _full_precision(logits)
+    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
 
 
-def gather_features(features: Float[Tensor, "b d"]) -> Float[Tensor, "n d"]:
-    """Join the features of all processes, in rank order, letting gradients through."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return features
-    parts = dist_fn.all_gather(features.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(parts)
-
-
-def gather_ids(ids: Int[Tensor, " b"]) -> Int[Tensor, " n"]:
-    """Join integers of all processes, in rank order."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return ids
-    parts = [torch.empty_like(ids) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, ids.contiguous())
-    return torch.cat(parts)
+def _full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Raise half precision to float32; float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class ContrastiveLoss(nn.Module):
@@ -144,9 +134,9 @@ class ContrastiveLoss(nn.Module):
                 sample is a negative, as in the paper.
         """
         with torch.autocast(image_features.device.type, enabled=False):
-            images = gather_features(image_features.float())
-            texts = gather_features(text_features.float())
-            target = None if prompt_ids is None else pair_targets(gather_ids(prompt_ids))
+            images = join_over_processes(_full_precision(image_features))
+            texts = join_over_processes(_full_precision(text_features))
+            target = None if prompt_ids is None else pair_targets(join_over_processes(prompt_ids))
             if self.attention is None or self.literal:
                 loss = contrastive_loss(logit_scale * images @ texts.T, target)
             else:

@@ -76,7 +76,10 @@ class MFCLIP(nn.Module):
         self.head = nn.Sequential(
             nn.LayerNorm(embed_dim), nn.Dropout(dropout), nn.Linear(embed_dim, 2)
         )
-        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        self.log_logit_scale = nn.Parameter(
+            torch.tensor(math.log(1 / INITIAL_TEMPERATURE)),
+            requires_grad=contrastive is not None,  # no loss reaches it then
+        )
         self.prompts: tuple[Labels, ...] = ()
         self.register_buffer("prompt_features", torch.zeros(0, embed_dim), persistent=False)
 

@@ -35,6 +35,8 @@ def tokenize(
 ) -> Int[Tensor, "b levels context"]:
     """Turn hierarchical prompts into ids.
 
+    Differs from open_clip: HTML entities, ligatures and curly quotes are taken as they stand.
+
     Args:
         texts: for each sample its sentences, coarse to fine; at least one.
         context_length: ids a sentence; a longer sentence is cut and still ends with `END`.
@@ -58,7 +60,7 @@ def tokenize(
     ids = torch.zeros(len(texts), max(map(len, texts)), context_length, dtype=torch.long)
     for row, sample in zip(ids, texts, strict=True):
         for slot, sentence in zip(row, sample, strict=False):
-            words = _tokenizer().encode(f"{sentence}", add_special_tokens=False).ids
+            words = _tokenizer().encode(sentence.lower(), add_special_tokens=False).ids
             words = [VOCAB_SIZE - 2, *words[: context_length - 2], END_ID]
             slot[: len(words)] = torch.tensor(words)
     return ids
@@ -82,11 +84,7 @@ def _tokenizer() -> Tokenizer:
         )
     )
     tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(Regex(r"\s+"), " "),
-            normalizers.Lowercase(),
-        ]
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
