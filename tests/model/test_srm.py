@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate2d
+from torch import Tensor
+from torch.nn import functional
 
 from helpers import pictures
 from mfclip.model.srm import TRUNCATION, noise_residual, srm_kernels
@@ -67,10 +69,30 @@ def test_residuals_are_truncated_at_3() -> None:
     assert residual.max() == 3
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_flat_patches_have_no_residual(colour: tuple[int, int, int]) -> None:
     patches = (torch.tensor(colour) / 255)[None, :, None, None].expand(1, 3, 12, 12)
     assert noise_residual(patches).abs().max() < 1e-3
+
+
+def round_to_tf32(values: Tensor) -> Tensor:
+    """Keep 10 bits behind the leading one, as a GPU's matrix units do."""
+    bits = values.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("scale", [1.0, 64.0, 255.0])
+def test_tf32_convolutions_change_nothing_on_8_bit_pictures(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches = pictures(2, 32)
+    expected = noise_residual(patches, scale)
+    convolve = functional.conv2d
+    monkeypatch.setattr(
+        functional, "conv2d", lambda x, k: convolve(round_to_tf32(x), round_to_tf32(k))
+    )
+    torch.testing.assert_close(noise_residual(patches, scale), expected, rtol=0, atol=1e-3)
 
 
 def test_a_slope_has_no_residual_inside() -> None:

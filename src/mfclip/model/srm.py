@@ -70,8 +70,10 @@ def noise_residual(
     """
     if kernels is None:
         kernels = srm_kernels().to(patches.device)
-    planes = patches.float().sum(1, keepdim=True) * pixel_scale
-    padded = functional.pad(planes, (2, 2, 2, 2), mode="replicate")
+    # 8-bit levels and 12 times the kernels are whole numbers: a GPU's TF32 holds them exactly,
+    # while a rounded 1/12 would let the brightness through
+    levels = patches.float().sum(1, keepdim=True) * 255
+    padded = functional.pad(levels, (2, 2, 2, 2), mode="replicate")
     with torch.autocast(patches.device.type, enabled=False):
-        residual = functional.conv2d(padded, kernels[:, None].float())
-    return residual.clamp(-TRUNCATION, TRUNCATION)
+        residual = functional.conv2d(padded, 12 * kernels[:, None].float())
+    return (residual * (pixel_scale / (12 * 255))).clamp(-TRUNCATION, TRUNCATION)

@@ -50,7 +50,7 @@ def tokenize(
 
     Example:
         >>> tokenize([["a real face"]])[0, 0, :6].tolist()
-        [49406, 320, 1157, 1710, 49407, 0]
+        [49406, 320, 1532, 1710, 49407, 0]
     """
     if not texts or any(isinstance(sample, str) or not sample for sample in texts):
         raise InputError(
