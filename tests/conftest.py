@@ -19,6 +19,7 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # small tensors: a team of threads costs more than it brings
 
 
 @pytest.fixture

@@ -25,8 +25,20 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "embed_dim": 128,
         "num_heads": 4,
         "mlp_ratio": 2.0,
-        "image": {"widths": (16, 32, 64, 96, 128), "convs": (1, 2, 2, 3, 3), "depth": 2},
-        "noise": {"widths": (16, 16, 32), "convs": (2, 2, 2), "depth": 1, "pixel_scale": 64.0},
+        "shared_projection": True,
+        "image": {
+            "widths": (16, 32, 64, 96, 128),
+            "convs": (1, 2, 2, 3, 3),
+            "depth": 2,
+            "high_pass_start": 0.75,
+        },
+        "noise": {
+            "patch_size": 56,
+            "widths": (16, 16, 32),
+            "convs": (2, 2, 2),
+            "depth": 1,
+            "pixel_scale": 64.0,
+        },
         "text": {"depth": 2},
         "spa": {"mode": "content", "shared_targets": True},
     },
@@ -46,6 +58,7 @@ class ImageEncoderSettings(Settings):
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)  # channels of the stages; CViT
     convs: tuple[int, ...] = (3, 3, 3, 4, 4)  # convolutions a stage; CViT
     depth: int = Field(6, ge=1)  # transformer blocks; paper
+    high_pass_start: float = Field(0.0, ge=0, le=1)  # share of first filters that start high-pass
 
 
 class NoiseEncoderSettings(Settings):
@@ -83,6 +96,7 @@ class ModelSettings(Settings):
     num_heads: int = Field(8, ge=1)  # attention heads of every transformer; paper
     mlp_ratio: float = Field(4.0, gt=0)  # MLP 2048 at d = 512; paper
     dropout: float = Field(0.0, ge=0, lt=1)  # on the vision features before the head; not in paper
+    shared_projection: bool = False  # also project the maps' means; not in paper
     use_image: bool = True  # IE
     use_noise: bool = True  # NE
     use_text: bool = True  # FLE and the contrastive loss

@@ -7,6 +7,10 @@ import sys
 import typer
 
 from mfclip import __version__
+from mfclip.cli.data import data
+from mfclip.cli.demo import demo
+from mfclip.cli.evaluate import evaluate
+from mfclip.cli.predict import predict
 from mfclip.cli.train import train
 from mfclip.errors import MfclipError
 
@@ -15,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -28,7 +33,9 @@ def root(
         raise typer.Exit
 
 
-app.command()(train)
+for command in (train, evaluate, predict, demo):
+    app.command()(command)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

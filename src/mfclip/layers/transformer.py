@@ -86,21 +86,43 @@ class TokenTransformer(nn.Module):
     """One projected token and a class token through a transformer; the class token comes out.
 
     The position embedding is (1, 2, d): it belongs to the token, not to the place in the batch.
+
+    Args:
+        channels: c of the map that becomes the token.
+        side: height and width of the map.
+        depth: number of blocks.
+        embed_dim: d, width of a token.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the perceptron over d.
+        shared_projection: also project the map's mean. The sum is a projection of the whole map
+            as before, but what is alike at all places is learned once and not h x w times.
     """
 
     def __init__(
-        self, in_features: int, depth: int, embed_dim: int, *, num_heads: int, mlp_ratio: float
+        self,
+        channels: int,
+        side: int,
+        depth: int,
+        embed_dim: int,
+        *,
+        num_heads: int,
+        mlp_ratio: float,
+        shared_projection: bool = False,
     ) -> None:
         super().__init__()
-        self.projection = nn.Linear(in_features, embed_dim)
+        self.projection = nn.Linear(channels * side**2, embed_dim)
+        self.shared = nn.Linear(channels, embed_dim, bias=False) if shared_projection else None
         self.class_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, 2, embed_dim) * 0.02)
         self.transformer = Transformer(depth, embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio)
         self.norm = nn.LayerNorm(embed_dim)
 
-    def forward(self, features: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Project, add class token and positions, mix, and return the class token."""
-        token = self.projection(features)[:, None]
+        token = self.projection(features.flatten(1))
+        if self.shared is not None:
+            token = token + self.shared(features.mean((2, 3)))
+        token = token[:, None]
         tokens = torch.cat([self.class_token.expand(len(token), -1, -1), token], dim=1)
         out: Tensor = self.norm(self.transformer(tokens + self.positions)[:, 0])
         return out

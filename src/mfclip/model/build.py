@@ -7,7 +7,7 @@ from typing import Any
 from mfclip.config import MODEL_PRESETS, LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError
 from mfclip.model.fle import FineGrainedLanguageEncoder
-from mfclip.model.image_encoder import ImageEncoder
+from mfclip.model.image_encoder import ImageEncoder, start_high_pass
 from mfclip.model.losses import ContrastiveLoss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
@@ -43,44 +43,15 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
         ConfigError: sizes that do not fit together.
     """
     _check(settings)
-    shared = {
-        "embed_dim": settings.embed_dim,
-        "num_heads": settings.num_heads,
-        "mlp_ratio": settings.mlp_ratio,
-    }
-    image, noise, text = settings.image, settings.noise, settings.text
+    image_encoder = _build_image_encoder(settings) if settings.use_image else None
+    noise_encoder = _build_noise_encoder(settings) if settings.use_noise else None
     vision_encoder = MultiModalVisionEncoder(
-        ImageEncoder(
-            settings.image_size,
-            widths=image.widths,
-            convs=image.convs,
-            depth=image.depth,
-            **shared,  # type: ignore[arg-type]
-        )
-        if settings.use_image
-        else None,
-        NoiseEncoder(
-            noise.patch_size,
-            widths=noise.widths,
-            convs=noise.convs,
-            depth=noise.depth,
-            **shared,  # type: ignore[arg-type]
-        )
-        if settings.use_noise
-        else None,
-        patch_size=noise.patch_size,
-        pixel_scale=noise.pixel_scale,
+        image_encoder,
+        noise_encoder,
+        patch_size=settings.noise.patch_size,
+        pixel_scale=settings.noise.pixel_scale,
     )
-    language_encoder = (
-        FineGrainedLanguageEncoder(
-            max_levels=text.max_levels,
-            context_length=text.context_length,
-            depth=text.depth,
-            **shared,  # type: ignore[arg-type]
-        )
-        if settings.use_text
-        else None
-    )
+    language_encoder = _build_language_encoder(settings) if settings.use_text else None
     return MFCLIP(
         vision_encoder,
         language_encoder,
@@ -90,6 +61,48 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
         use_predictor=settings.use_predictor and settings.use_text,
         dropout=settings.dropout,
         loss_settings=loss_settings,
+    )
+
+
+def _build_image_encoder(settings: ModelSettings) -> ImageEncoder:
+    image = settings.image
+    encoder = ImageEncoder(
+        settings.image_size,
+        widths=image.widths,
+        convs=image.convs,
+        depth=image.depth,
+        embed_dim=settings.embed_dim,
+        num_heads=settings.num_heads,
+        mlp_ratio=settings.mlp_ratio,
+        shared_projection=settings.shared_projection,
+    )
+    start_high_pass(encoder, image.high_pass_start)
+    return encoder
+
+
+def _build_noise_encoder(settings: ModelSettings) -> NoiseEncoder:
+    noise = settings.noise
+    return NoiseEncoder(
+        noise.patch_size,
+        widths=noise.widths,
+        convs=noise.convs,
+        depth=noise.depth,
+        embed_dim=settings.embed_dim,
+        num_heads=settings.num_heads,
+        mlp_ratio=settings.mlp_ratio,
+        shared_projection=settings.shared_projection,
+    )
+
+
+def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncoder:
+    text = settings.text
+    return FineGrainedLanguageEncoder(
+        settings.embed_dim,
+        max_levels=text.max_levels,
+        context_length=text.context_length,
+        depth=text.depth,
+        num_heads=settings.num_heads,
+        mlp_ratio=settings.mlp_ratio,
     )
 
 
@@ -119,6 +132,11 @@ def _check(settings: ModelSettings) -> None:
             raise ConfigError(
                 f"expected {name}.widths and {name}.convs to be equally long, "
                 f"but got {part.widths} and {part.convs}"
+            )
+        if not part.widths or min(part.widths + part.convs) < 1:
+            raise ConfigError(
+                f"expected {name}.widths and {name}.convs to hold at least one stage, each number "
+                f"1 or more, but got {part.widths} and {part.convs}"
             )
     if settings.use_noise and settings.noise.patch_size > settings.image_size:
         raise ConfigError(

@@ -7,8 +7,8 @@ vision transformer", arXiv 2102.11126.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ class ImageEncoder(nn.Module):
         embed_dim: d, width of the features.
         num_heads: attention heads.
         mlp_ratio: hidden width of the transformer's perceptron over d.
+        shared_projection: see `TokenTransformer`.
     """
 
     def __init__(
@@ -43,22 +44,54 @@ class ImageEncoder(nn.Module):
         embed_dim: int,
         num_heads: int,
         mlp_ratio: float,
+        shared_projection: bool = False,
     ) -> None:
         super().__init__()
         side = _pooled_side("image_size", image_size, len(widths))
         self.stages = conv_stages(3, widths, convs)
         self.token = TokenTransformer(
-            prod((widths[-1], side, side)),
+            widths[-1],
+            side,
             depth,
             embed_dim,
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
+            shared_projection=shared_projection,
         )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode images with values in [-1, 1]."""
-        features: Tensor = self.token(self.stages(images).flatten(1))
+        features: Tensor = self.token(self.stages(images))
         return features
+
+
+@torch.no_grad()
+def start_high_pass(encoder: ImageEncoder, share: float) -> None:
+    """Make a share of the first layer's filters blind to flat and evenly rising surfaces.
+
+    Only their start: training from scratch then meets fine traces before it meets content.
+    Not in the paper.
+    """
+    first = next(part for part in encoder.stages if isinstance(part, nn.Conv2d))
+    count = round(share * len(first.weight))
+    first.weight[:count] = remove_ramps(first.weight[:count])
+
+
+def remove_ramps(kernels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Project kernels onto those that answer 0 to every surface a + b x + c y.
+
+    Example:
+        >>> kernels = remove_ramps(torch.randn(2, 3, 3, 3))
+        >>> kernels.sum((2, 3)).abs().max().item() < 1e-5
+        True
+    """
+    height, width = kernels.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    surfaces = torch.stack([torch.ones(height, width), x.float(), y.float()]).flatten(1)
+    basis = torch.linalg.qr(surfaces.T).Q  # hw 3, orthonormal
+    flat = kernels.flatten(2)
+    out: Tensor = (flat - flat @ basis @ basis.T).view_as(kernels)
+    return out
 
 
 def _pooled_side(name: str, size: int, stages: int) -> int:

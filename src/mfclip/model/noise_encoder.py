@@ -27,6 +27,7 @@ class NoiseEncoder(nn.Module):
         embed_dim: d, width of the features.
         num_heads: attention heads.
         mlp_ratio: hidden width of the transformer's perceptron over d.
+        shared_projection: see `TokenTransformer`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class NoiseEncoder(nn.Module):
         embed_dim: int,
         num_heads: int,
         mlp_ratio: float,
+        shared_projection: bool = False,
     ) -> None:
         super().__init__()
         factor = 2 ** len(widths)
@@ -47,14 +49,16 @@ class NoiseEncoder(nn.Module):
             raise ConfigError(message)
         self.stages = conv_stages(3, widths, convs)
         self.token = TokenTransformer(
-            widths[-1] * (patch_size // factor) ** 2,
+            widths[-1],
+            patch_size // factor,
             depth,
             embed_dim,
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
+            shared_projection=shared_projection,
         )
 
     def forward(self, noise: Float[Tensor, "b 3 p p"]) -> Float[Tensor, "b d"]:
         """Encode SRM residuals with values in [-3, 3]."""
-        features: Tensor = self.token(self.stages(noise).flatten(1))
+        features: Tensor = self.token(self.stages(noise))
         return features

@@ -1,0 +1,112 @@
+"""The tree keeps its shape: import direction, public names, no side effects, frozen options."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import mfclip
+from mfclip.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "mfclip"
+
+LAYERS = {
+    **dict.fromkeys(["labels", "config", "errors", "batch", "provenance", "device", "weights"], 0),
+    "layers": 1,
+    **dict.fromkeys(["model", "baselines", "data"], 2),
+    "detectors": 3,
+    **dict.fromkeys(["evaluate", "predict"], 4),
+    **dict.fromkeys(["train", "visualise", "export"], 5),
+    "serve": 6,
+    "cli": 7,
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def _place(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """First part below mfclip of everything that a file imports from mfclip, lazily or not."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+        yield from (name.split(".")[1] for name in names if name.startswith("mfclip."))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_imports_point_down(file: Path) -> None:
+    own = _place(file)
+    if own == "__init__":  # the front door names everything, lazily
+        return
+    for other in _imports(file):
+        message = f"{own} (layer {LAYERS[own]}) imports {other} (layer {LAYERS[other]})"
+        foundation = LAYERS[own] == LAYERS[other] == 0
+        assert other == own or LAYERS[other] < LAYERS[own] or foundation, message
+
+
+def test_every_part_of_the_tree_has_a_layer() -> None:
+    assert {_place(file) for file in FILES} - {"__init__"} <= LAYERS.keys()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_no_path_edits_absolute_paths_or_prints(file: Path) -> None:
+    text = file.read_text()
+    assert "sys.path" not in text
+    assert not re.search(r"[\"'](/home|/root|/mnt|/opt|/Users|C:\\\\)", text)
+    calls = [n.func for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+    assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
+
+
+def test_public_names() -> None:
+    assert set(mfclip.__all__) == {
+        "Labels", "MFCLIP", "Manifest", "Predictor", "RunConfig", "SamplePairAttention",
+        "create_model", "load_config", "load_detector", "read_manifest", "tokenize",
+    }  # fmt: skip
+    assert all(getattr(mfclip, name) is not None for name in mfclip.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mfclip.nonsense  # noqa: B018
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, mfclip, mfclip.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_changelog_names_the_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[(.+?)\]", text, flags=re.MULTILINE)
+    assert versions[:2] == ["Unreleased", mfclip.__version__]
+    assert f'version = "{mfclip.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version: {mfclip.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_options_of_train_and_evaluate_are_frozen() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        name: {option for parameter in commands[name].params for option in parameter.opts}
+        for name in ("train", "evaluate")
+    }
+    assert options["train"] == {
+        "--config", "--set", "--out", "--device", "--seed", "--resume", "--profile",
+    }  # fmt: skip
+    assert options["evaluate"] == {
+        "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
+    }  # fmt: skip
+
+
+def test_source_files_stay_readable() -> None:
+    long = {
+        str(f.relative_to(ROOT)): n for f in FILES if (n := len(f.read_text().split("\n"))) > 400
+    }
+    assert not {name: length for name, length in lengths.items() if length > 400}
