@@ -7,7 +7,7 @@ import torch
 
 from helpers import assert_close, fill, pictures
 from mfclip.errors import ConfigError
-from mfclip.model.image_encoder import ImageEncoder
+from mfclip.model.image_encoder import ImageEncoder, remove_ramps
 
 
 def make_encoder(image_size: int = 32) -> ImageEncoder:
@@ -67,3 +67,32 @@ def test_the_projection_fits_the_pooled_map(image_size: int) -> None:
 def test_an_image_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected image_size to be a multiple of 4.*got 30"):
         make_encoder(30)
+
+
+def test_kernels_without_ramps_are_blind_to_even_surfaces_and_else_unchanged() -> None:
+    kernels = torch.sin(torch.arange(4 * 3 * 9.0) ** 1.4).view(4, 3, 3, 3).double()
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    surface = (0.3 + 0.7 * x - 1.9 * y).expand(1, 3, 8, 8)
+    free = remove_ramps(kernels.float())
+    answer = torch.nn.functional.conv2d(surface, free)
+    assert answer.abs().max() < 1e-4
+    assert_close(remove_ramps(free), free)  # a projection
+    fine = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]).expand(1, 1, 3, 3)
+    assert_close(remove_ramps(fine), fine)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.5, 2), (1.0, 4)])
+def test_high_pass_start_projects_the_first_filters_only(share: float, count: int) -> None:
+    torch.manual_seed(5)
+    encoder = ImageEncoder(
+        32,
+        widths=(4, 6),
+        convs=(1, 2),
+        depth=1,
+        embed_dim=8,
+        num_heads=2,
+        mlp_ratio=2.0,
+        high_pass_start=share,
+    )
+    sums = encoder.stages[0].weight.detach().sum((2, 3)).abs().amax(1)
+    assert (sums < 1e-6).tolist() == [i < count for i in range(4)]
