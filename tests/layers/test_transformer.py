@@ -72,21 +72,33 @@ def test_without_causal_the_order_of_tokens_is_free() -> None:
     assert_close(stack(make_tokens()[:, order]), stack(make_tokens())[:, order])
 
 
-def test_token_transformer_by_its_formula() -> None:
-    module = fill(TokenTransformer(6, 2, 8, num_heads=2, mlp_ratio=2.0))
-    features = make_tokens(4, 1, 6)[:, 0]
-    token = features @ module.projection.weight.T + module.projection.bias
+def make_token_transformer(shared_projection: bool) -> TokenTransformer:
+    return fill(
+        TokenTransformer(
+            3, 2, 2, 8, num_heads=2, mlp_ratio=2.0, shared_projection=shared_projection
+        )
+    )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_token_transformer_by_its_formula(shared: bool) -> None:
+    module = make_token_transformer(shared)
+    features = make_tokens(4, 3, 4).view(4, 3, 2, 2)  # b c h w
+    token = torch.einsum("bchw,dchw->bd", features, module.projection.weight.view(8, 3, 2, 2))
+    token = token + module.projection.bias
+    if shared:
+        token = token + torch.einsum("bchw,dc->bd", features, module.shared.weight) / 4
     rows = [
         module.transformer(torch.stack([module.class_token[0, 0], one])[None] + module.positions)
         for one in token
     ]
-    expected = module.norm(torch.cat(rows)[:, 0])
-    assert_close(module(features), expected)
+    assert_close(module(features), module.norm(torch.cat(rows)[:, 0]))
 
 
-def test_token_features_do_not_depend_on_the_batch() -> None:
-    module = fill(TokenTransformer(6, 2, 8, num_heads=2, mlp_ratio=2.0))
-    features = make_tokens(25, 1, 6)[:, 0]
+@pytest.mark.parametrize("shared", [False, True])
+def test_token_features_do_not_depend_on_the_batch(shared: bool) -> None:
+    module = make_token_transformer(shared)
+    features = make_tokens(25, 3, 4).view(25, 3, 2, 2)
     alone = torch.cat([module(row[None]) for row in features])
     for b in (2, 24, 25):
         assert_close(module(features[:b]), alone[:b])

@@ -25,7 +25,7 @@ def test_every_patch_size_of_table_vii_works(patch_size: int) -> None:
     features = encoder(noise)
     side = patch_size // 4
     assert encoder.token.projection.in_features == 6 * side * side
-    expected = encoder.token(encoder.stages(noise).reshape(3, 6 * side * side))
+    expected = encoder.token(encoder.stages(noise).reshape(3, 6, side, side))
     assert_close(features, expected)
     assert (features[0] - features[1]).abs().max() > 1e-3
 
