@@ -118,6 +118,8 @@ class DataSettings(Settings):
     val_split: str = "val"
     test_split: str = "test"
     resize: int = Field(256, ge=32)  # short side in pixels before the crop
+    face_margin: float = Field(1.3, gt=0)  # how the faces were cut; `Predictor` cuts alike
+    face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
     sampling: Literal["shuffle", "balanced", "generator", "paired"] = "shuffle"
@@ -294,7 +296,7 @@ def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
         if value is None:
             yield f"# {key} is not set"
         elif key not in tables:
-            yield f"{key} = {json.dumps(value)}"
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
     for key, value in tables.items():
         yield from _lines(value, (*path, key))
 

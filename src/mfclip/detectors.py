@@ -1,27 +1,38 @@
 """The detectors by name, and their weights.
 
 Adding one: a file in `baselines` with `forward(images) -> logits` and `loss(batch)`, and a row in
-`DETECTORS`.
+`DETECTORS`. A class whose arguments are plain numbers needs no builder of its own:
+``"name": _plain(Class)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import as_file, files
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mfclip.baselines.clip import CLIP, build_towers
+from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
+from mfclip.baselines.freqnet import FreqNet
+from mfclip.baselines.options import read_options, refuse_unused
+from mfclip.baselines.vit import VisionTransformer
+from mfclip.baselines.xception import Xception
 from mfclip.batch import Batch
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
-from mfclip.model.build import build_mfclip
+from mfclip.model.build import _build_contrastive, build_mfclip
+from mfclip.model.ftg import prompts
 from mfclip.model.mfclip import MFCLIP
-from mfclip.weights import WeightFile, read_weights, write_weights
+from mfclip.model.tokenizer import tokenize
+from mfclip.weights import FORMAT, WeightFile, read_tensors, read_weights, write_weights
 
 EMBEDDED = "assets/weights/mfclip-small.safetensors"
 """The weights that come with the package."""
@@ -43,9 +54,82 @@ class Detector(Protocol):
 
 Builder = Callable[[ModelSettings, LossSettings], nn.Module]
 
+
+def _plain(detector: type[nn.Module]) -> Builder:
+    """Make the builder of a class that takes image size, maybe dropout, and options."""
+    given = {"image_size", "loss_settings", "dropout"} & set(signature(detector).parameters)
+
+    def build(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+        refuse_unused(settings, given - {"loss_settings"})
+        values = {name: getattr(settings, name) for name in given - {"loss_settings"}}
+        (options,) = read_options(settings, detector, given=given)
+        return detector(**values, **options, loss_settings=loss)
+
+    return build
+
+
+def _build_cvit(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    shared = ("embed_dim", "num_heads", "mlp_ratio", "shared_projection")
+    refuse_unused(settings, (*shared, "dropout", "image"))
+    if settings.image.high_pass_start:
+        raise ConfigError("model.image.high_pass_start means nothing to 'cvit'; leave it out")
+    encoder = build_encoder(
+        image_size=settings.image_size,
+        widths=settings.image.widths,
+        convs=settings.image.convs,
+        depth=settings.image.depth,
+        **{name: getattr(settings, name) for name in shared},
+    )
+    given = ("encoder", "embed_dim", "image_size", "dropout", "loss_settings")
+    (options,) = read_options(settings, ConvolutionalVisionTransformer, given=given)
+    return ConvolutionalVisionTransformer(
+        encoder,
+        embed_dim=settings.embed_dim,
+        image_size=settings.image_size,
+        dropout=settings.dropout,
+        loss_settings=loss,
+        **options,
+    )
+
+
+def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    """Hand CLIP the sentences, the tokenizer and the contrastive loss that MFCLIP has."""
+    refuse_unused(settings, ("embed_dim", "text", "spa"))
+    parts = ("towers", "tokenize", "class_ids", "contrastive", "loss_settings")
+    given = ("image_size", "embed_dim", "context_length", *parts)
+    sizes, options = read_options(settings, build_towers, CLIP, given=given)
+    context_length = settings.text.context_length
+    towers = build_towers(
+        image_size=settings.image_size,
+        embed_dim=settings.embed_dim,
+        context_length=context_length,
+        **sizes,
+    )
+
+    def prompt_ids(labels: Sequence[Labels]) -> Int[Tensor, "n context"]:
+        texts = [", ".join(prompts(one, settings.text.max_levels)) for one in labels]
+        return tokenize([[text] for text in texts], context_length)[:, 0]
+
+    verdicts = [prompts(Labels(is_fake), 1) for is_fake in (False, True)]
+    return CLIP(
+        towers,
+        prompt_ids,
+        tokenize(verdicts, context_length)[:, 0],
+        _build_contrastive(settings),
+        image_size=settings.image_size,
+        loss_settings=loss,
+        **options,
+    )
+
+
 DETECTORS: dict[str, Builder] = {
     "mfclip": build_mfclip,
     "mfclip-small": build_mfclip,
+    "xception": _plain(Xception),
+    "vit": _plain(VisionTransformer),
+    "cvit": _build_cvit,
+    "clip": _build_clip,
+    "freqnet": _plain(FreqNet),
 }
 
 
@@ -56,16 +140,14 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
         ConfigError: an unknown name, or sizes that do not fit together.
         WeightsError: the named weights cannot be used.
     """
-    if settings.name not in DETECTORS:
-        choices = ", ".join(DETECTORS)
-        raise ConfigError(
-            f"expected model.name to be one of [{choices}], but got {settings.name!r}"
-        )
-    detector = DETECTORS[settings.name](settings, loss or LossSettings())
+    detector = _build_random(settings, loss)
     if settings.pretrained is not None:
-        tensors = read_weights(find_weights(settings.pretrained)).tensors
-        tensors.pop("prompt_features", None)  # training makes its own
-        load_tensors(detector, fit_projections(tensors, detector), settings.pretrained)
+        _start_from(detector, settings.pretrained)
+    elif getattr(detector, "needs_pretrained", False):
+        raise ConfigError(
+            f"{settings.name!r} with these options trains no tower, so it needs weights; set "
+            "model.pretrained to a file or hub id"
+        )
     return detector
 
 
@@ -84,7 +166,7 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[st
     """
     file = read_weights(find_weights(weights))
     settings = build_config({"model": {**file.settings, "pretrained": None}}).model
-    detector = build_detector(settings)
+    detector = _build_random(settings)
     if isinstance(detector, MFCLIP):
         _restore_prompts(detector, file)
     load_tensors(detector, file.tensors, str(weights or "the embedded weights"))
@@ -165,8 +247,34 @@ def load_tensors(detector: nn.Module, tensors: Mapping[str, Tensor], source: str
     detector.load_state_dict(dict(tensors))
 
 
+def _build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+    if settings.name not in DETECTORS:
+        choices = ", ".join(DETECTORS)
+        raise ConfigError(
+            f"expected model.name to be one of [{choices}], but got {settings.name!r}"
+        )
+    return DETECTORS[settings.name](settings, loss or LossSettings())
+
+
+def _start_from(detector: nn.Module, source: str) -> None:
+    """Copy weights that mfclip wrote, or those that a baseline's authors published."""
+    path = find_weights(source)
+    tensors, metadata = read_tensors(path)
+    translate = getattr(detector, "from_published", None)
+    if translate is None or metadata.get("format") == FORMAT:
+        tensors = read_weights(path).tensors
+        tensors.pop("prompt_features", None)  # training makes its own
+        tensors = fit_projections(tensors, detector)
+    else:
+        tensors = translate(tensors)
+    load_tensors(detector, tensors, source)
+
+
 def find_weights(weights: str | Path | None) -> Path:
     """Find a weight file on disk, on the hub, or in the package.
+
+    A hub id is ``owner/name``, or ``owner/name:file.safetensors`` if the file is not called
+    ``model.safetensors``.
 
     Raises:
         WeightsError: there is none.
@@ -177,17 +285,19 @@ def find_weights(weights: str | Path | None) -> Path:
                 raise WeightsError("this build of mfclip carries no weights; name some")
             return path
     path = Path(weights)
+    if named := re.fullmatch(r"([\w.-]+/[\w.-]+):(.+\.safetensors)", str(weights)):
+        return _download(*named.groups())
     if path.suffix == ".safetensors" or path.exists():
         return path / "model.safetensors" if path.is_dir() else path
     return _download(str(weights))
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, file: str = "model.safetensors") -> Path:
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
     try:
-        return Path(hf_hub_download(hub_id, "model.safetensors"))
+        return Path(hf_hub_download(hub_id, file))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         message = f"no weights file and no reachable hub model named {hub_id!r}: {error}"
         raise WeightsError(message) from error

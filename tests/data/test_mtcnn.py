@@ -1,7 +1,5 @@
 """MTCNN: the sliding window, suppression and landmarks against values worked another way."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from skimage import data
 
 from mfclip.data.mtcnn import OutputNet, ProposalNet, find_faces, load_cascade, suppress
-from mfclip.errors import MissingExtraError
 
 pytest.importorskip("joblib")
 pytest.importorskip("lz4")
@@ -103,9 +100,3 @@ def _overlap(one, other):
     shared = max(width, 0) * max(height, 0)
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
     return shared / (sum(areas) - shared)
-
-
-def test_absent_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match=r"mfclip\[faces\]"):
-        load_cascade()

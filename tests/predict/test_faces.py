@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,19 +7,16 @@ import numpy as np
 import pytest
 
 from mfclip.data.images import read_image
-from mfclip.errors import InputError, MissingExtraError
+from mfclip.errors import InputError
 from mfclip.model.mfclip import MFCLIP
-from mfclip.predict.faces import DetectedFaces, WholePicture, choose_finder, small_face
+from mfclip.predict.faces import DetectedFaces, WholePicture, small_face
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
 def finder() -> DetectedFaces:
-    try:
-        return DetectedFaces()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
+    return DetectedFaces()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +68,7 @@ def test_two_faces_side_by_side_give_two_predictions_like_one_face(
     for result in both:
         assert isinstance(result, Prediction)
         assert result.face is not None
-        assert result.score == pytest.approx(single.score, abs=0.02)
+        assert result.score == pytest.approx(single.score, abs=0.05)
         lefts.append(result.face.left)
     shift = photograph.shape[1]
     assert sorted(lefts) == pytest.approx([single.face.left, single.face.left + shift], abs=8)
@@ -81,21 +77,6 @@ def test_two_faces_side_by_side_give_two_predictions_like_one_face(
 def test_no_face_is_an_error_that_says_what_to_do(finder: DetectedFaces) -> None:
     with pytest.raises(InputError, match="no face found; use --whole"):
         finder.find(np.full((100, 100, 3), 90, np.uint8))
-
-
-def test_whole_pictures_are_chosen_without_a_notice() -> None:
-    finder, notice = choose_finder(whole=True)
-    assert (finder.name, notice) == ("whole", None)
-
-
-def test_without_the_extra_whole_pictures_are_judged_and_the_user_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "joblib", None)  # as if it were not installed
-    chosen, notice = choose_finder(whole=False)
-    assert chosen.name == "whole"
-    assert notice is not None
-    assert "mfclip[faces]" in notice
 
 
 def test_small_faces_are_those_below_80_pixels() -> None:

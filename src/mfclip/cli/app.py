@@ -11,6 +11,7 @@ from mfclip.cli.data import data
 from mfclip.cli.demo import demo
 from mfclip.cli.evaluate import evaluate
 from mfclip.cli.predict import predict
+from mfclip.cli.release import release
 from mfclip.cli.train import train
 from mfclip.errors import MfclipError
 
@@ -33,7 +34,7 @@ def root(
         raise typer.Exit
 
 
-for command in (train, evaluate, predict, demo):
+for command in (train, evaluate, release, predict, demo):
     app.command()(command)
 app.add_typer(data, name="data")
 

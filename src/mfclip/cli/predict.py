@@ -54,20 +54,17 @@ def predict(
 ) -> None:
     """Judge whether the faces in pictures are forged. A score is evidence, not proof.
 
-    The score is the model's probability of fake, from 0 to 1. With the extra 'faces' installed
-    every face in a picture is found and judged by itself; otherwise, or with --whole, the whole
-    picture is taken as one face.
+    The score is the model's probability of fake, from 0 to 1. Every face in a picture is found and
+    judged by itself; with --whole the whole picture is taken as one face.
 
     Exit status: 0, everything was judged; 1, some files could not be judged (they are listed, the
     others were judged); 2, nothing could be judged, or the command was wrong.
     """
-    from mfclip.predict.faces import choose_finder  # noqa: PLC0415
+    from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    finder, notice = choose_finder(whole)
+    finder = WholePicture() if whole else None
     predictor = Predictor.load(weights, device=device, threshold=threshold, finder=finder)
-    if notice:
-        typer.echo(f"note: {notice}", err=True)
     status = judge(predictor, paths, json=json, report=report, batch_size=batch_size)
     raise typer.Exit(status)
 

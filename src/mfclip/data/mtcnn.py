@@ -1,14 +1,13 @@
 """MTCNN, the three small networks that find faces and their five landmarks, in plain PyTorch.
 
-Source: Zhang et al. 2016 (arXiv 1604.02878). Weights: read from the package ``mtcnn`` 1.0 (MIT,
-github.com/ipazc/mtcnn), which runs them with TensorFlow; only its weight files are used here.
+Source: Zhang et al. 2016 (arXiv 1604.02878). Weights: those of the package ``mtcnn`` 1.0 (MIT,
+github.com/ipazc/mtcnn), as tensors in ``assets/weights``.
 Boxes are rows of ``x1 y1 x2 y2`` in pixels.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from importlib.resources import as_file, files
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mfclip.errors import MissingExtraError, require
+from mfclip.weights import read_tensors
 
 Array = NDArray[np.float32]
+
+WEIGHTS = "assets/weights/mtcnn.safetensors"
 
 SCALE_STEP = 0.709
 """Side of one level of the picture pyramid over the side of the level above; about 1/sqrt(2)."""
@@ -30,10 +31,6 @@ CELL = 12
 
 MAX_PATCHES = 512
 """Proposals that are looked at more closely; the strongest are kept, so that time is bounded."""
-
-
-AXES = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}
-"""TensorFlow's order of axes -> PyTorch's, by their number."""
 
 
 class Cascade(NamedTuple):
@@ -109,25 +106,15 @@ class OutputNet(nn.Module):
 
 
 def load_cascade() -> Cascade:
-    """Read the weights out of the installed package ``mtcnn``.
-
-    Raises:
-        MissingExtraError: the package, or what unpacks its files, is not installed.
-    """
-    joblib = require("joblib", extra="faces")
-    require("lz4", extra="faces")
-    # not imported: its __init__ imports TensorFlow
-    spec = importlib.util.find_spec("mtcnn")
-    if spec is None or not spec.submodule_search_locations:
-        message = (
-            "finding faces needs the package 'mtcnn', which is not installed; "
-            "install it with: pip install 'mfclip[faces]'"
-        )
-        raise MissingExtraError(message)
-    folder = Path(spec.submodule_search_locations[0]) / "assets" / "weights"
+    """Build the three networks with the weights that come with this package."""
     cascade = Cascade(ProposalNet(), RefineNet(), OutputNet())
-    for network, name in zip(cascade, ("pnet", "rnet", "onet"), strict=True):
-        _load(network, joblib.load(folder / f"{name}.lz4"))
+    with as_file(files("mfclip").joinpath(WEIGHTS)) as path:
+        tensors, _ = read_tensors(path)
+    for name, network in zip(Cascade._fields, cascade, strict=True):
+        prefix = f"{name}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        network.load_state_dict(own)
+        network.eval().requires_grad_(requires_grad=False)
     return cascade
 
 
@@ -277,12 +264,3 @@ def _stage(in_channels: int, channels: int, kernel: int, pool: int = 0) -> list[
     if pool:
         stage.append(nn.MaxPool2d(pool, 2, ceil_mode=True))
     return stage
-
-
-def _load(network: nn.Module, arrays: list[Array]) -> None:
-    """Copy the weights, which lie in the order of use."""
-    with torch.no_grad():
-        for parameter, array in zip(network.parameters(), arrays, strict=True):
-            values = torch.from_numpy(array.transpose(AXES[array.ndim]).copy())
-            parameter.copy_(values.reshape(parameter.shape))
-    network.eval().requires_grad_(requires_grad=False)

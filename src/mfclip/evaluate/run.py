@@ -13,6 +13,7 @@ from mfclip.config import EvaluateSettings
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError
+from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import Progress, score_manifest
@@ -81,7 +82,7 @@ def _score(
     progress: Progress | None,
 ) -> Scores:
     return score_manifest(
-        detector,
+        CalibratedDetector(detector, card.get("temperature", 1.0)),
         part,
         resize=card.get("resize", 256),
         image_size=card.get("image_size", 224),

@@ -61,7 +61,11 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode images with values in [-1, 1]."""
-        features: Tensor = self.token(self.stages(images))
+        # a bf16 weight is off by up to 1/512: a high-pass filter would let brightness through that
+        # is as large as the traces it looks for, so the first layer stays in float32
+        with torch.autocast(images.device.type, enabled=False):
+            first = self.stages[:2](images.float())
+        features: Tensor = self.token(self.stages[2:](first))
         return features
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mfclip.data.faces import FaceDetector, crop_face
-from mfclip.errors import InputError, MissingExtraError
+from mfclip.errors import InputError
 from mfclip.predict.prediction import Box
 
 SMALL_FACE = 80
@@ -69,15 +69,18 @@ class WholePicture:
 
 
 class DetectedFaces:
-    """Finds every face with the detector that also prepares training data (extra ``faces``).
+    """Finds every face with the detector that also prepares training data.
 
-    Raises:
-        MissingExtraError: the detector's packages are not installed.
+    Args:
+        margin: how many times wider the view is than the bare face.
+        align: turn the face upright; otherwise cut an upright square.
     """
 
     name = "detected"
 
-    def __init__(self) -> None:
+    def __init__(self, *, margin: float = 1.3, align: bool = True) -> None:
+        self.margin = margin
+        self.align = align
         self._detector = FaceDetector()
 
     def find(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Crop]:
@@ -90,26 +93,13 @@ class DetectedFaces:
         if not faces:
             raise InputError("no face found; use --whole to judge the whole picture as one face")
         return [
-            Crop(crop_face(picture, face), _inside(face.box, picture), small_face(face.side))
+            Crop(
+                crop_face(picture, face, margin=self.margin, align=self.align),
+                _inside(face.box, picture),
+                small_face(face.side),
+            )
             for face in faces
         ]
-
-
-def choose_finder(whole: bool) -> tuple[FaceFinder, str | None]:
-    """Choose how faces are found, and say so where it is not what a user may expect.
-
-    Args:
-        whole: take the whole picture, whether or not faces can be found.
-
-    Returns:
-        The finder, and a notice for the user when the extra ``faces`` is not installed.
-    """
-    if whole:
-        return WholePicture(), None
-    try:
-        return DetectedFaces(), None
-    except MissingExtraError as error:
-        return WholePicture(), f"judging whole pictures as faces: {error}"
 
 
 def small_face(side: float) -> tuple[str, ...]:

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from mfclip.data.images import read_image
 from mfclip.data.transforms import Pixels, prepare_face
 from mfclip.detectors import find_weights, load_detector
+from mfclip.device import find_device
 from mfclip.errors import ConfigError, InputError
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.patch_selector import select_richest_patch
-from mfclip.predict.faces import FaceFinder, WholePicture, choose_finder
+from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
 
 Input: TypeAlias = str | Path | np.ndarray | Failure
@@ -105,9 +106,9 @@ class Predictor:
             weights: a safetensors file, a run's folder or a hub id; None for the embedded ones.
             device: see `Predictor`.
             threshold: see `Predictor`.
-            finder: None does as the command line does: every face is found and judged by itself
-                if the extra ``faces`` is installed, else the whole picture is taken as the face.
-                `mfclip.predict.faces.WholePicture()` takes the whole picture in any case.
+            finder: None does as the command line does: every face is found, cut out as the
+                training faces were (the card's ``face_margin`` and ``face_align``) and judged by
+                itself. `mfclip.predict.faces.WholePicture()` takes the whole picture.
 
         Raises:
             WeightsError: the weights are absent, cut short, or of another model.
@@ -116,7 +117,9 @@ class Predictor:
         path = find_weights(weights)
         model, card = load_detector(path)
         source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
-        finder = finder or choose_finder(whole=False)[0]
+        finder = finder or DetectedFaces(
+            margin=card.get("face_margin", 1.3), align=card.get("face_align", True)
+        )
         return cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
 
     def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:
@@ -287,27 +290,6 @@ def _locate_patches(model: MFCLIP, images: Float[Tensor, "b 3 h w"]) -> list[Box
         Box(column * size, row * size, (column + 1) * size, (row + 1) * size)
         for row, column in places
     ]
-
-
-def find_device(name: str) -> torch.device:
-    """Turn a user's word into a device that this machine has.
-
-    Args:
-        name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        ConfigError: the word means nothing, or the machine has no such device.
-    """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        message = f"no device '{name}' on this machine; expected auto, cpu, cuda, cuda:1 or mps"
-        raise ConfigError(message) from None
-    return device
 
 
 def check_pixels(pixels: np.ndarray) -> Pixels:

@@ -73,11 +73,13 @@ def _card(candidate: Candidate, progress: Progress) -> dict[str, Any]:
     return {
         "resize": config.data.resize,
         "image_size": config.model.image_size,
+        "face_margin": config.data.face_margin,
+        "face_align": config.data.face_align,
         "threshold": candidate.result["threshold"],
         "temperature": 1.0,
         "epoch": progress.epoch,
         "validation": candidate.result,
-        "trained_on": {
+        "training_data": {
             "manifest": candidate.samples.fingerprint,
             "counts": dict(candidate.samples.counts()),
         },

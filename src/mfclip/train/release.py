@@ -1,0 +1,103 @@
+"""A finished run to weights that others can use: calibrated, measured, with their card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mfclip.config import EvaluateSettings, build_config
+from mfclip.data.manifest import Manifest
+from mfclip.detectors import load_detector, save_detector
+from mfclip.errors import ConfigError, WeightsError
+from mfclip.evaluate.calibration import CalibratedDetector, fit_temperature
+from mfclip.evaluate.metrics import fit_threshold
+from mfclip.evaluate.report import Evaluation, evaluate_scores
+from mfclip.evaluate.score import score_manifest
+from mfclip.evaluate.scores import Scores
+from mfclip.train.loop import BEST
+
+MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
+"""Figures of each split that the card carries, with their intervals."""
+
+
+def release(
+    run: Path,
+    manifest: Manifest,
+    out: Path,
+    *,
+    splits: Sequence[str] = ("test",),
+    facts: Mapping[str, Any] | None = None,
+    settings: EvaluateSettings | None = None,
+) -> dict[str, Evaluation]:
+    """Write a run's best weights for use, without their text half, and measure them.
+
+    Temperature and threshold are fitted on the validation split and stand in the card.
+
+    Args:
+        run: folder of a finished run.
+        manifest: holds the validation split and `splits`.
+        out: a ``.safetensors`` file; the evaluations go beside it, one JSON and Markdown a split.
+        splits: measured with the finished weights; nothing is chosen on them.
+        facts: what the card shall also say: ``trained_on``, ``licence``, ``limits``, ``command``.
+        settings: batch size, resamples, bins; the defaults if omitted.
+
+    Raises:
+        ConfigError: one of `splits` is the validation split.
+        WeightsError: the run has no weights yet.
+    """
+    if not (run / BEST).is_file():
+        raise WeightsError(f"{run} holds no {BEST}; train first")
+    settings = settings or EvaluateSettings()
+    detector, card = load_detector(run / BEST)
+    config = build_config(card["config"])
+    val = config.data.val_split
+    if val in splits:
+        raise ConfigError(f"'{val}' chose these weights, so it cannot measure them; use others")
+    raw = _score(detector, card, manifest.split(val), settings)
+    card |= {**(facts or {}), "temperature": fit_temperature(raw.score, raw.target)}
+    calibrated = _score(detector, card, manifest.split(val), settings)
+    card["threshold"] = fit_threshold(calibrated.score, calibrated.target)
+    evaluations = {
+        split: evaluate_scores(
+            _score(detector, card, manifest.split(split), settings),
+            fitted_threshold=card["threshold"],
+            resamples=settings.bootstrap,
+            ece_bins=settings.ece_bins,
+            config_fingerprint=card["config_fingerprint"],
+            manifest_fingerprint=manifest.split(split).fingerprint,
+        )
+        for split in splits
+    }
+    card["metrics"] = {split: _merit(one) for split, one in evaluations.items()}
+    save_detector(detector, config.model, out, card=card, vision_only=True)
+    for split, evaluation in evaluations.items():
+        evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
+        text = evaluation.to_markdown()
+        out.with_name(f"{out.stem}-{split}.md").write_text(text, encoding="utf-8")
+    return evaluations
+
+
+def _score(
+    detector: nn.Module, card: Mapping[str, Any], part: Manifest, settings: EvaluateSettings
+) -> Scores:
+    return score_manifest(
+        CalibratedDetector(detector, card["temperature"]),
+        part,
+        resize=card["resize"],
+        image_size=card["image_size"],
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+    ).scored
+
+
+def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    row = evaluation.rows[0]
+    out = {}
+    for name in MERIT:
+        interval = row.intervals[name]
+        value = float(getattr(row.metrics, name))
+        out[name] = {"value": value, "low": interval.low, "high": interval.high}
+    return out
