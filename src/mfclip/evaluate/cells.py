@@ -138,7 +138,7 @@ def train_manifest(manifest: Manifest, cell: Cell) -> Manifest:
     return replace(manifest, samples=tuple(sample for part in parts for sample in part))
 
 
-def test_manifest(manifest: Manifest, cell: Cell, test: Trial) -> Manifest:
+def trial_manifest(manifest: Manifest, cell: Cell, trial: Trial) -> Manifest:
     """Return one test set of a cell, before any perturbation.
 
     Balanced tests take as many real as fake faces, whole videos where there are any. Both are drawn
@@ -149,7 +149,7 @@ def test_manifest(manifest: Manifest, cell: Cell, test: Trial) -> Manifest:
         ManifestError: as in `cells`.
     """
     where = f"protocol '{cell.protocol}', test set"
-    chosen = _select(manifest, test.subset, cell.test_splits, where)
+    chosen = _select(manifest, trial.subset, cell.test_splits, where)
     if not cell.balanced:
         return chosen
     items: dict[bool, set[str]] = {True: set(), False: set()}
@@ -168,13 +168,19 @@ def cell_config(cell: Cell, base: Mapping[str, Any] | None = None) -> RunConfig:
 
     Args:
         cell: its overrides and its seed win over `base`.
-        base: nested settings shared by all cells, e.g. a parsed TOML file.
+        base: nested settings shared by all cells, e.g. a parsed TOML file. Of its ``model`` table a
+            row that names another detector takes the image size alone: the rest are sizes of the
+            model that the base names.
 
     Raises:
         ConfigError: unknown keys or wrong values in `base`.
     """
-    build_config(base or {})
-    tree = merge(base or {}, {"seed": cell.seed})
+    base = base or {}
+    own = build_config(base).model.name
+    tree = merge(base, {"seed": cell.seed})
+    if cell.overrides.get("model.name", own) != own:
+        model = base.get("model", {})
+        tree["model"] = {key: model[key] for key in ("image_size",) if key in model}
     for key, value in cell.overrides.items():
         tree = merge(tree, _nested(key, value))
     return build_config(tree)
