@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from mfclip.model.mfclip import MFCLIP
 from mfclip.model.patch_selector import select_richest_patch
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
+
+_P = TypeVar("_P", bound="Predictor")
 
 Input: TypeAlias = str | Path | np.ndarray | Failure
 """A file, an RGB uint8 array (h, w, 3), or a failure found earlier, which is passed through."""
@@ -62,6 +64,7 @@ class Predictor:
 
     Attributes:
         image_size: side of the square model input, pixels.
+        source: the weight file; None for a model that was handed over.
 
     Raises:
         ConfigError: no such device, or a threshold outside [0, 1].
@@ -87,19 +90,20 @@ class Predictor:
         self.threshold = float(self.card.get("threshold", 0.5)) if threshold is None else threshold
         self.temperature = float(self.card.get("temperature", 1.0))
         self.finder = finder or WholePicture()
+        self.source: Path | None = None
         self.image_size = int(getattr(model, "image_size", 224))
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"expected a threshold in [0, 1], but got {self.threshold}")
 
     @classmethod
     def load(
-        cls,
+        cls: type[_P],
         weights: str | Path | None = None,
         *,
         device: str = "auto",
         threshold: float | None = None,
         finder: FaceFinder | None = None,
-    ) -> Predictor:
+    ) -> _P:
         """Load weights and their card.
 
         Args:
@@ -120,7 +124,9 @@ class Predictor:
         finder = finder or DetectedFaces(
             margin=card.get("face_margin", 1.3), align=card.get("face_align", True)
         )
-        return cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
+        judge = cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
+        judge.source = path
+        return judge
 
     def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:
         """Judge pictures and return everything at once.
