@@ -167,6 +167,14 @@ def test_errors_say_what_to_do(tiny_run: dict[str, Any], made_faces: Path, tmp_p
         train(other, tmp_path / "run", device="cpu", resume=True)
     with pytest.raises(ConfigError, match=r"set data\.manifest"):
         train(build_config({}), tmp_path / "none", device="cpu")
+    one_class = tmp_path / "one_class.csv"
+    rows = made_faces.read_text().splitlines()
+    kept = [row for row in rows if not (",real," in row and ",val," in row)]
+    one_class.write_text("\n".join(kept))
+    tiny_run["data"] |= {"manifest": str(one_class), "root": str(made_faces.parent)}
+    with pytest.raises(ManifestError, match="'val' holds only fake faces; it needs real and fake"):
+        train(build_config(tiny_run), tmp_path / "one_class", device="cpu")
+    tiny_run["data"]["manifest"] = str(made_faces)
     tiny_run["data"]["root"] = str(tmp_path)
     with pytest.raises(ManifestError, match="36 of the manifest's files are not on disk"):
         train(build_config(tiny_run), tmp_path / "absent", device="cpu")

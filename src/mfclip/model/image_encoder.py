@@ -62,10 +62,13 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode images with values in [-1, 1]."""
         # a bf16 weight is off by up to 1/512: a high-pass filter would let brightness through that
-        # is as large as the traces it looks for, so the first layer stays in float32
-        with torch.autocast(images.device.type, enabled=False):
-            first = self.stages[:2](images.float())
-        features: Tensor = self.token(self.stages[2:](first))
+        # is as large as the traces it looks for, so the first filters stay in float32
+        device = images.device.type
+        with torch.autocast(device, enabled=False):
+            traces = self.stages[0](images.float())
+        if torch.is_autocast_enabled(device):
+            traces = traces.to(torch.get_autocast_dtype(device))
+        features: Tensor = self.token(self.stages[1:](traces))
         return features
 
 

@@ -314,6 +314,11 @@ def _open_manifest(config: RunConfig) -> Manifest:
             f"{len(absent)} of the manifest's files are not on disk, the first: {listed}; "
             "set data.root to the folder that the paths start from"
         )
+    for name in sorted(used):
+        kinds = {sample.labels.is_fake for sample in manifest.split(name)}
+        if len(kinds) == 1:
+            only = "fake" if kinds.pop() else "real"
+            raise ManifestError(f"split '{name}' holds only {only} faces; it needs real and fake")
     return manifest
 
 
