@@ -214,6 +214,14 @@ def test_loss_settings_reach_the_detector() -> None:
     assert_close(weighted.loss(batch)["kl"], 0.25 * plain.loss(batch)["kl"])
 
 
+def test_a_folder_gives_its_saved_or_its_best_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights in the folder .*best\.safetensors"):
+        find_weights(tmp_path)
+    for name in ("best.safetensors", "model.safetensors"):
+        (tmp_path / name).touch()
+        assert find_weights(tmp_path) == tmp_path / name
+
+
 def test_names_that_are_neither_files_nor_hub_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights at .*absent\.safetensors"):
         load_detector(tmp_path / "absent.safetensors")

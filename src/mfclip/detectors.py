@@ -28,7 +28,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
-from mfclip.model.build import _build_contrastive, build_mfclip
+from mfclip.model.build import build_contrastive, build_mfclip
 from mfclip.model.ftg import prompts
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
@@ -115,7 +115,7 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
         towers,
         prompt_ids,
         tokenize(verdicts, context_length)[:, 0],
-        _build_contrastive(settings),
+        build_contrastive(settings),
         image_size=settings.image_size,
         loss_settings=loss,
         **options,
@@ -155,8 +155,8 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[st
     """Load a detector with its card.
 
     Args:
-        weights: a safetensors file, a hub id such as ``owner/name``, or None for those that come
-            with the package.
+        weights: a safetensors file, a folder that holds one (a run's, or one saved for the hub),
+            a hub id such as ``owner/name``, or None for those that come with the package.
 
     Returns:
         The detector in eval mode, and its card.
@@ -288,8 +288,19 @@ def find_weights(weights: str | Path | None) -> Path:
     if named := re.fullmatch(r"([\w.-]+/[\w.-]+):(.+\.safetensors)", str(weights)):
         return _download(*named.groups())
     if path.suffix == ".safetensors" or path.exists():
-        return path / "model.safetensors" if path.is_dir() else path
+        return _find_in_folder(path) if path.is_dir() else path
     return _download(str(weights))
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """Find what `HubPredictor` saved, or the best weights of a run."""
+    for name in ("model.safetensors", "best.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(
+        f"no weights in the folder {folder}; expected model.safetensors (a hub folder) or "
+        "best.safetensors (a run's folder, after its first validation)"
+    )
 
 
 def _download(hub_id: str, file: str = "model.safetensors") -> Path:

@@ -1,4 +1,4 @@
-"""The command line: ``mfclip train | evaluate | predict | demo | data``."""
+"""The command line: ``mfclip train | evaluate | release | predict | demo | data``."""
 
 from __future__ import annotations
 

@@ -169,14 +169,17 @@ def _table(predictions: list[Prediction]) -> Table:
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("kind, as an indication", overflow="fold")
+    table.add_column("richest patch", no_wrap=True)
     table.add_column("note", overflow="fold")
     for prediction in predictions:
+        patch = prediction.patch
         colour = "red" if prediction.verdict == "fake" else "green"
         table.add_row(
             Text(_name(prediction)),
             f"{prediction.score:.3f}",
             Text(prediction.verdict, style=colour),
             Text(_indication(prediction)),
+            Text(f"at {patch.left},{patch.top}" if patch else ""),
             Text("; ".join(prediction.warnings)),
         )
     return table

@@ -55,7 +55,7 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
     return MFCLIP(
         vision_encoder,
         language_encoder,
-        _build_contrastive(settings) if settings.use_text else None,
+        build_contrastive(settings) if settings.use_text else None,
         embed_dim=settings.embed_dim,
         image_size=settings.image_size,
         use_predictor=settings.use_predictor and settings.use_text,
@@ -106,7 +106,8 @@ def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncod
     )
 
 
-def _build_contrastive(settings: ModelSettings) -> ContrastiveLoss:
+def build_contrastive(settings: ModelSettings) -> ContrastiveLoss:
+    """Build the contrastive loss with the SPA that `settings.spa` names, or without one."""
     spa = settings.spa
     attention = None
     if spa.mode != "none":
