@@ -114,6 +114,7 @@ class DataSettings(Settings):
 
     manifest: Path | None = None  # .csv, .jsonl or .parquet
     root: Path | None = None  # folder of relative paths; the manifest's own if empty
+    shards: str | None = None  # folder or address of the training split's shards; else its files
     train_split: str = "train"
     val_split: str = "val"
     test_split: str = "test"
@@ -123,7 +124,7 @@ class DataSettings(Settings):
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
     sampling: Literal["shuffle", "balanced", "generator", "paired"] = "shuffle"
-    augment: Literal["none", "light", "strong"] = "none"  # paper: not stated
+    augment: Literal["none", "light", "strong", "perturb"] = "none"  # paper: not stated
     self_blend: float = Field(0.0, ge=0, le=1)  # share of real faces turned into blended fakes
 
 
@@ -185,7 +186,7 @@ class RunConfig(Settings):
 
         Where the data lies does not count: the manifest has a fingerprint of its own.
         """
-        place = {"data": {"manifest", "root", "workers", "cache"}}
+        place = {"data": {"manifest", "root", "shards", "workers", "cache"}}
         tree = self.model_dump(mode="json", exclude=place, exclude_defaults=True)
         text = json.dumps(tree, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

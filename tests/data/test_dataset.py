@@ -14,8 +14,8 @@ from PIL import Image
 from mfclip.data.blending import self_blend
 from mfclip.data.dataset import (
     SELF_BLENDED,
-    Face,
     FaceDataset,
+    FaceItem,
     Unreadable,
     collate,
     pack,
@@ -138,7 +138,7 @@ def test_batch_holds_scaled_pixels_channels_first(manifest: Manifest) -> None:
 
 def test_all_256_values_are_scaled_exactly() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    images = collate([Face(ramp, REAL, 0)]).images
+    images = collate([FaceItem(ramp, REAL, 0)]).images
     assert images[0, 1].reshape(-1).tolist() == (torch.arange(256) / 255).tolist()
 
 

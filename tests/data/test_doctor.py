@@ -8,6 +8,7 @@ from PIL import Image
 
 from mfclip.data.doctor import Finding, doctor, exit_code
 from mfclip.data.manifest import Manifest, Sample, read_manifest
+from mfclip.data.sources import SOURCES
 from mfclip.labels import Labels
 
 FAKE = Labels(True, "face_swap", "gan", "Swapper")
@@ -96,6 +97,17 @@ def test_a_straddling_group(healthy: Manifest) -> None:
     finding = _only(doctor(_change(healthy, 0, group=healthy[4].group)), "groups")
     assert finding.examples == ("4: train, val",)
     assert finding.severity == "error"
+
+
+def test_an_official_split_that_tears_groups_apart_is_a_warning(healthy: Manifest) -> None:
+    torn = _change(healthy, 0, group=healthy[4].group)
+    findings = doctor(torn, official_groups=SOURCES["celebdf_v2"].official_groups)
+    finding = _only(findings, "groups")
+    assert finding.severity == "warning"
+    assert "the official split divides them so" in finding.what
+    assert exit_code(findings) == 0
+    assert exit_code(findings, strict=True) == 1
+    assert exit_code(doctor(torn, official_groups=SOURCES["dfdc"].official_groups)) == 2
 
 
 def test_an_exact_copy_in_another_split(healthy: Manifest) -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 
 from mfclip.batch import Batch
 from mfclip.data.dataset import FaceDataset
-from mfclip.data.loader import ScoringLoader, TrainingLoader, scoring_loader
+from mfclip.data.loader import ScoringLoader, StreamingLoader, TrainingLoader, scoring_loader
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.sampling import BatchPlan, Sampling
+from mfclip.data.shards import ShardDataset, write_shards
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
 
@@ -90,6 +91,55 @@ def test_resume_equals_skipping(small: Manifest, start: int) -> None:
 def test_resume_after_the_last_batch_is_empty(small: Manifest) -> None:
     plan = BatchPlan(small, "shuffle", 2)
     assert load(small, plan, 0, start=len(plan)) == []
+
+
+def stream(place: Path, rank: int = 0, world_size: int = 1) -> ShardDataset:
+    options = {"resize": 40, "image_size": 32, "level": "strong", "shuffle": 3}
+    return ShardDataset(place, **options, ranks=(rank, world_size))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_batches_are_the_files_and_resume(
+    small: Manifest, tmp_path: Path, workers: int
+) -> None:
+    write_shards(small, tmp_path / "shards", samples_per_shard=2)
+    loader = StreamingLoader(stream(tmp_path / "shards"), 2, workers=workers)
+    assert len(loader) == (4 if workers else 5)  # two shards or three a process, the last of one
+    orders = []
+    for epoch in range(3):
+        batches = list(loader.epoch(epoch))
+        assert len(batches) == len(loader)
+        orders.append([row for batch in batches for row in batch.index.tolist()])
+        assert len(set(orders[-1])) == 2 * len(loader)  # no face twice
+        for batch in batches:
+            for image, row in zip(batch.images, batch.index.tolist(), strict=True):
+                expected = torch.tensor(faces(small)[row, epoch].image.copy())
+                assert torch.equal(image, expected.permute(2, 0, 1) / 255)
+        assert_equal(list(loader.epoch(epoch, 2)), batches[2:])
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_streams_of_two_ranks_share_the_faces_in_step(small: Manifest, tmp_path: Path) -> None:
+    write_shards(small, tmp_path, samples_per_shard=2)
+    loaders = [StreamingLoader(stream(tmp_path, rank, 2), 4) for rank in (0, 1)]
+    for epoch in range(5):
+        left, right = (list(loader.epoch(epoch)) for loader in loaders)
+        assert len(left) == len(right) == len(loaders[0]) == 2
+        rows = [row for batch in (*left, *right) for row in batch.index.tolist()]
+        assert len(set(rows)) == 8
+
+
+def test_shards_too_few_for_a_batch(small: Manifest, tmp_path: Path) -> None:
+    write_shards(small, tmp_path, samples_per_shard=2)
+    with pytest.raises(ConfigError, match=r"6 shards of 11 faces cannot give 8 readers a batch"):
+        StreamingLoader(stream(tmp_path), 2, workers=8)
+
+
+def test_a_damaged_picture_in_a_shard_is_named(small: Manifest, tmp_path: Path) -> None:
+    small[3].path.write_bytes(b"no picture")
+    write_shards(small, tmp_path / "shards", samples_per_shard=11)
+    with pytest.raises(InputError, match=r"3\.png in .*000000\.tar: "):
+        list(StreamingLoader(stream(tmp_path / "shards"), 2).epoch(0))
 
 
 def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:

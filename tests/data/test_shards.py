@@ -5,6 +5,7 @@ import tarfile
 from itertools import chain
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -147,6 +148,14 @@ def test_workers_share_the_faces_and_see_the_epoch(shards):
 def test_another_place_is_read_through_its_opener(manifest, shards):
     store = {f"bucket://faces/{p.name}": p.read_bytes() for p in shards.iterdir()}
     stream = ShardDataset("bucket://faces", **SIZES, opener=lambda place: io.BytesIO(store[place]))
+    assert sorted(face.index for face in stream) == list(range(23))
+
+
+def test_an_address_is_read_with_fsspec(manifest, shards):
+    store = fsspec.filesystem("memory")
+    for path in shards.iterdir():
+        store.pipe(f"/faces/{path.name}", path.read_bytes())
+    stream = ShardDataset("memory://faces", **SIZES)
     assert sorted(face.index for face in stream) == list(range(23))
 
 

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from skimage.filters import gaussian
 
 from mfclip.data import transforms
+from mfclip.data.perturbations import LEVELS, PERTURBATIONS, perturb
 from mfclip.errors import ConfigError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
@@ -107,7 +108,7 @@ def test_channels_keep_their_order() -> None:
     assert face.mean(axis=(0, 1)).tolist() == [200, 0, 0]
 
 
-@pytest.mark.parametrize("level", ["none", "light", "strong"])
+@pytest.mark.parametrize("level", ["none", "light", "strong", "perturb"])
 def test_crop_larger_than_the_picture_is_refused(level: transforms.AugmentLevel) -> None:
     with pytest.raises(ConfigError, match=r"data\.resize \(32 pixels\) is smaller than model"):
         transforms.augment(NOISE, resize=32, image_size=40, level=level, rng=rng())
@@ -155,7 +156,28 @@ def test_strong_leaves_the_expected_share_untouched() -> None:
     assert untouched / 300 == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize("level", ["light", "strong"])
+def test_perturb_is_light_and_then_one_cell_of_the_grid_for_half_of_the_faces() -> None:
+    face = smooth(40, 40)
+    seen: Counter[tuple[str, int]] = Counter()
+    for seed in range(80):
+        crop = transforms.augment(face, resize=40, image_size=32, level="light", rng=rng(seed))
+        got = transforms.augment(face, resize=40, image_size=32, level="perturb", rng=rng(seed))
+        if np.array_equal(got, crop):
+            continue
+        cells = [
+            (kind, level)
+            for kind in PERTURBATIONS
+            if kind not in {"BW", "GNC"}  # these draw from the seed
+            for level in LEVELS
+            if np.array_equal(got, perturb(np.ascontiguousarray(crop), kind, level, seed=0))
+        ]
+        seen[cells[0] if cells else ("seeded", 0)] += 1
+    assert 20 < seen.total() < 55  # half of them, less the blocks: hardly any at 32 pixels
+    assert {kind for kind, _ in seen} == {*PERTURBATIONS, "seeded"} - {"BW", "GNC"}
+    assert {level for _, level in seen} == {0, *LEVELS}
+
+
+@pytest.mark.parametrize("level", ["light", "strong", "perturb"])
 def test_same_generator_same_pixels(level: transforms.AugmentLevel) -> None:
     faces = [
         transforms.augment(NOISE, resize=40, image_size=32, level=level, rng=rng(seed))

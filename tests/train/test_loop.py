@@ -6,6 +6,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import torch
 
 from mfclip.config import build_config
+from mfclip.data.manifest import read_manifest
+from mfclip.data.shards import write_shards
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
 from mfclip.train.loop import BEST, LAST, train
@@ -113,6 +116,36 @@ def test_accumulation_without_batch_statistics_changes_nothing(
     # batch norm sees other statistics, so the losses are near but not equal
     assert states[0] == pytest.approx(states[1], rel=0.2)
     assert states[0] != states[1]
+
+
+def test_run_on_shards_needs_no_training_files_and_resumes_to_the_bit(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    whole = read_manifest(made_faces)
+    write_shards(whole.split("train"), tmp_path / "shards", samples_per_shard=7)
+    for sample in whole.where(lambda s: s.split == "val"):
+        shutil.copy(sample.path, tmp_path)
+    shutil.copy(made_faces, tmp_path)
+    tiny_run["data"] |= {
+        "manifest": str(tmp_path / "manifest.csv"), "shards": str(tmp_path / "shards")
+    }  # fmt: skip
+    config = build_config(tiny_run)
+    assert train(config, tmp_path / "whole", device="cpu").epoch == 2
+    train(config, tmp_path / "parts", device="cpu", max_steps=5)
+    train(config, tmp_path / "parts", device="cpu", resume=True)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+
+
+def test_shards_that_do_not_fit_are_refused(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    write_shards(read_manifest(made_faces).split("test"), tmp_path / "shards")
+    tiny_run["data"]["shards"] = str(tmp_path / "shards")
+    with pytest.raises(ManifestError, match="not packed from split 'train' of this manifest"):
+        train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    tiny_run["data"]["sampling"] = "balanced"
+    with pytest.raises(ConfigError, match=r"can only be shuffled: set data\.sampling=shuffle"):
+        train(build_config(tiny_run), tmp_path / "run", device="cpu")
 
 
 def test_test_split_is_never_read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ from mfclip.data.contact_sheet import contact_sheet
 from mfclip.data.doctor import Finding, exit_code
 from mfclip.data.doctor import doctor as run_doctor
 from mfclip.data.manifest import Manifest, read_manifest
-from mfclip.data.sources import SOURCES
+from mfclip.data.sources import SOURCES, Source
 from mfclip.errors import ConfigError
 
 SHOWN = 3
@@ -41,7 +41,8 @@ Workers = Annotated[
 def doctor(
     manifest: ManifestPath,
     source: Annotated[
-        str | None, typer.Option(help="Data set whose published counts are expected.")
+        str | None,
+        typer.Option(help="Data set whose published counts and split are expected."),
     ] = None,
     root: Root = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -52,10 +53,16 @@ def doctor(
 
     Exit status: 0 usable, 1 usable with warnings (only with --strict), 2 not usable.
     """
-    expected = _expected(source)
+    known = None if source is None else _find_source(source)
     rows = read_manifest(manifest, root=root)
     with _progress() as progress:
-        findings = run_doctor(rows, expected=expected, workers=_count(workers), progress=progress)
+        findings = run_doctor(
+            rows,
+            expected=known.expected if known else None,
+            official_groups=known.official_groups if known else False,
+            workers=_count(workers),
+            progress=progress,
+        )
     code = exit_code(findings, strict=strict)
     if as_json:
         plain = [finding.as_dict() for finding in findings]
@@ -119,12 +126,10 @@ def show(
     typer.echo(f"contact sheet, {sheet.width}x{sheet.height} pixels -> {out}")
 
 
-def _expected(source: str | None) -> Mapping[str, int] | None:
-    if source is None:
-        return None
-    if source not in SOURCES:
-        raise ConfigError(f"expected --source to be one of {', '.join(SOURCES)}, but got {source}")
-    return SOURCES[source].expected
+def _find_source(name: str) -> Source:
+    if name not in SOURCES:
+        raise ConfigError(f"expected --source to be one of {', '.join(SOURCES)}, but got '{name}'")
+    return SOURCES[name]
 
 
 def _count(workers: int | None) -> int:
@@ -150,14 +155,26 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 def _print_findings(findings: list[Finding], code: int) -> None:
     console = Console()
     for finding in findings:
-        console.print(f"{MARKS[finding.severity]} {escape(finding.what)}", highlight=False)
-        shown = finding.examples if finding.check == "counts" else finding.examples[:SHOWN]
-        for example in shown:
+        line = f"{MARKS[finding.severity]} {escape(finding.what)}"
+        console.print(line, highlight=False, soft_wrap=True)
+        for example in _shown(finding):
             console.print(f"    [dim]{escape(example)}[/]", highlight=False, soft_wrap=True)
         if finding.advice:
-            console.print(f"    -> {escape(finding.advice)}", highlight=False)
-    words = {0: "usable", 1: "usable with warnings", 2: "not usable: mend the errors first"}
+            console.print(f"    -> {escape(finding.advice)}", highlight=False, soft_wrap=True)
+    warned = any(finding.severity == "warning" for finding in findings)
+    words = {
+        0: "usable, but heed the warnings" if warned else "usable",
+        1: "usable with warnings",
+        2: "not usable: mend the errors first",
+    }
     console.print(f"\n[bold]{words[code]}[/]")
+
+
+def _shown(finding: Finding) -> tuple[str, ...]:
+    """All counts, some examples of what is wrong, none of what is right."""
+    if finding.check == "counts":
+        return finding.examples
+    return () if finding.severity == "info" else finding.examples[:SHOWN]
 
 
 def _print_verdict(result: Audit) -> None:

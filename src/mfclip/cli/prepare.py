@@ -30,7 +30,7 @@ def prepare(
         int | None, typer.Option(help="JPEG quality, 1 to 100, for real and fake alike; else PNG.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; as many as there are cores if left out.")
+        int | None, typer.Option(min=0, help="Processes; as many as there are cores if left out.")
     ] = None,
 ) -> None:
     """Cut the faces out of pictures and videos, upright and of one size.

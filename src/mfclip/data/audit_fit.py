@@ -20,7 +20,7 @@ from mfclip.errors import require
 RESAMPLES = 500
 """Bootstrap draws of groups for each 95% interval."""
 
-Folds = Sequence[tuple[Int[ndarray, " fit"], Int[ndarray, " measure"]]]
+Folds = Sequence[tuple[Int[ndarray, " _"], Int[ndarray, " _"]]]
 """Rows to fit on and rows to measure on, for each division."""
 
 

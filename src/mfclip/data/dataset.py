@@ -43,7 +43,7 @@ SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class FaceItem:
     """One face as the model will see it.
 
     Attributes:
@@ -72,14 +72,14 @@ class Unreadable:
     message: str
 
 
-class FaceDataset(Dataset[Face]):
+class FaceDataset(Dataset[FaceItem]):
     """The faces of a manifest.
 
     Args:
         manifest: what is read, in this order.
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the items.
-        augment: ``none`` for evaluation, ``light`` or ``strong`` for training.
+        augment: ``none`` for evaluation, ``light``, ``strong`` or ``perturb`` for training.
         seed: of the augmentation.
         cache: keep the decoded squares in memory (``3 * resize**2`` bytes each; each loader
             process has its own, threads share one).
@@ -120,7 +120,7 @@ class FaceDataset(Dataset[Face]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, key: Key) -> Face:
+    def __getitem__(self, key: Key) -> FaceItem:
         """Read, blend and augment one face.
 
         Args:
@@ -137,9 +137,9 @@ class FaceDataset(Dataset[Face]):
         image = augment(
             image, resize=self.resize, image_size=self.image_size, level=self.augment, rng=rng
         )
-        return Face(image, labels, index)
+        return FaceItem(image, labels, index)
 
-    def read_or_report(self, key: Key) -> Face | Unreadable:
+    def read_or_report(self, key: Key) -> FaceItem | Unreadable:
         """Read one face, or say why that is impossible."""
         try:
             return self[key]
@@ -175,9 +175,9 @@ class PackedBatch:
     errors: tuple[Unreadable, ...] = ()
 
 
-def pack(items: Sequence[Face | Unreadable]) -> PackedBatch:
+def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
     """Join faces and set the unreadable ones aside."""
-    faces = [item for item in items if isinstance(item, Face)]
+    faces = [item for item in items if isinstance(item, FaceItem)]
     errors = tuple(item for item in items if isinstance(item, Unreadable))
     images = np.stack([face.image for face in faces]) if faces else np.empty((0, 0, 0, 3), np.uint8)
     return PackedBatch(
@@ -205,6 +205,6 @@ def unpack(packed: PackedBatch) -> Batch:
     )
 
 
-def collate(items: Sequence[Face]) -> Batch:
+def collate(items: Sequence[FaceItem]) -> Batch:
     """Join faces to one batch."""
     return unpack(pack(items))

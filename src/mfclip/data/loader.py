@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -20,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mfclip.batch import Batch
 from mfclip.data.dataset import (
-    Face,
     FaceDataset,
+    FaceItem,
     Key,
     PackedBatch,
     Unreadable,
@@ -29,9 +30,10 @@ from mfclip.data.dataset import (
     unpack,
 )
 from mfclip.data.sampling import BatchPlan
+from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, InputError
 
-__all__ = ["BatchPlan", "ScoringLoader", "TrainingLoader", "scoring_loader"]
+__all__ = ["BatchPlan", "ScoringLoader", "StreamingLoader", "TrainingLoader", "scoring_loader"]
 
 _T = TypeVar("_T")
 
@@ -65,13 +67,7 @@ class TrainingLoader:
         world_size: int = 1,
         workers: int = 0,
     ) -> None:
-        if plan.batch_size % world_size:
-            message = (
-                f"batch_size {plan.batch_size} cannot be shared equally by {world_size} processes; "
-                f"use a multiple of {world_size}"
-            )
-            raise ConfigError(message)
-        share = plan.batch_size // world_size
+        share = _share(plan.batch_size, world_size)
         self._plan = plan
         self._slice = slice(rank * share, (rank + 1) * share)
         self._reader = _Reader(dataset, workers)
@@ -94,6 +90,63 @@ class TrainingLoader:
     def close(self) -> None:
         """End the loader processes now; the next epoch would start new ones."""
         self._reader.close()
+
+
+class StreamingLoader:
+    """Batches of any epoch out of shards, in the order in which the shards come.
+
+    With the same shards, number of processes and of workers an epoch is the same to the bit; one
+    that is taken up in its middle reads its beginning again and drops it. Every epoch has the same
+    number of batches; faces that do not fill one are left out, others each time.
+
+    Args:
+        dataset: the stream, with ``shuffle`` and its place among the ranks.
+        batch_size: faces a step over all processes.
+        workers: loader processes; 0 decodes in one thread of this process.
+
+    Raises:
+        ConfigError: `batch_size` cannot be divided by the number of processes, or the shards are
+            too few or too small for so many readers.
+    """
+
+    def __init__(self, dataset: ShardDataset, batch_size: int, *, workers: int = 0) -> None:
+        world_size = dataset.ranks[1]
+        share = _share(batch_size, world_size)
+        readers = max(1, workers)
+        self._length = readers * (dataset.fewest(readers * world_size) // share)
+        if not self._length:
+            message = (
+                f"{len(dataset.index.names)} shards of {sum(dataset.index.counts)} faces cannot "
+                f"give {readers * world_size} readers a batch of {share} each; write smaller "
+                "shards, or lower data.workers or train.batch_size"
+            )
+            raise ConfigError(message)
+        self._dataset = dataset
+        # A generator of its own: torch's, which a run restores on resume, stays untouched.
+        self._batches = DataLoader[Any](
+            dataset,
+            batch_size=share,
+            num_workers=workers,
+            collate_fn=pack,
+            drop_last=True,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Load one epoch from batch `start_batch` on.
+
+        Raises:
+            InputError: a picture cannot be read; the message names it and its shard.
+            ManifestError: a shard is absent or damaged.
+        """
+        self._dataset.set_epoch(epoch)
+        # The iterator starts the processes: in this thread, before another one runs.
+        batches = islice(iter(self._batches), start_batch, self._length)
+        return (loaded.batch for loaded in _ahead(_finish(batches)))
 
 
 class ScoringLoader:
@@ -136,19 +189,30 @@ def scoring_loader(dataset: FaceDataset, batch_size: int, workers: int = 0) -> S
     return ScoringLoader(dataset, batch_size, workers)
 
 
+def _share(batch_size: int, world_size: int) -> int:
+    """Faces of a batch that one process loads."""
+    if batch_size % world_size:
+        message = (
+            f"batch_size {batch_size} cannot be shared equally by {world_size} processes; "
+            f"use a multiple of {world_size}"
+        )
+        raise ConfigError(message)
+    return batch_size // world_size
+
+
 @dataclass(frozen=True)
 class _Loaded:
     batch: Batch
     errors: tuple[Unreadable, ...]
 
 
-class _Reportable(Dataset[Face | Unreadable]):
+class _Reportable(Dataset[FaceItem | Unreadable]):
     """The data set, with errors as items, so that a loader process can hand them over."""
 
     def __init__(self, dataset: FaceDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> Face | Unreadable:
+    def __getitem__(self, key: Key) -> FaceItem | Unreadable:
         return self.dataset.read_or_report(key)
 
 
@@ -174,17 +238,19 @@ class _Reader:
         self._processes = None  # the last reference: torch ends the processes with it
 
     def _start_processes(self) -> Iterable[PackedBatch]:
+        # A generator of its own: torch's, which a run restores on resume, stays untouched.
         return DataLoader[Any](
             self._items,
             batch_sampler=_Current(self._order),
             num_workers=self._workers,
             collate_fn=pack,
             persistent_workers=True,
+            generator=torch.Generator(),
         )
 
     def _in_threads(self, batches: Sequence[list[Key]]) -> Iterator[PackedBatch]:
         pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1), "mfclip-decode")
-        waiting: deque[list[Future[Face | Unreadable]]] = deque()
+        waiting: deque[list[Future[FaceItem | Unreadable]]] = deque()
         try:
             for keys in batches:
                 waiting.append([pool.submit(self._items.__getitem__, key) for key in keys])

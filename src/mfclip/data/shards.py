@@ -21,18 +21,17 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mfclip.data.dataset import Face
+from mfclip.data.dataset import FaceItem
 from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.transforms import (
     AugmentLevel,
+    Pixels,
     augment,
-    centre_square,
     check_level,
     check_sizes,
-    resize_short_side,
 )
-from mfclip.errors import ConfigError, ManifestError
+from mfclip.errors import ConfigError, InputError, ManifestError, require
 from mfclip.labels import Labels
 
 INDEX = "shards.json"
@@ -91,7 +90,7 @@ def write_shards(
     return index
 
 
-class ShardDataset(IterableDataset[Face]):
+class ShardDataset(IterableDataset[FaceItem]):
     """Stream faces out of shards; each is the same as `FaceDataset` gives for its row and epoch.
 
     Shards are dealt out anew every epoch to all readers, that is to the loader's workers on every
@@ -102,11 +101,12 @@ class ShardDataset(IterableDataset[Face]):
         place: folder or address that holds `INDEX`.
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the items.
-        level: augmentation: ``none``, ``light`` or ``strong``.
+        level: augmentation: ``none``, ``light``, ``strong`` or ``perturb``.
         shuffle: faces held back to be drawn at random; 0 keeps the order and leaves nothing out.
         seed: of order and augmentation.
         ranks: number of this process and of all processes.
-        opener: how `place` is read.
+        opener: how `place` is read; by default from the disk, and an address such as
+            ``s3://bucket/faces`` with the package ``fsspec``.
 
     Raises:
         ManifestError: there is no index, or it is damaged.
@@ -140,7 +140,11 @@ class ShardDataset(IterableDataset[Face]):
         """Choose the order and the augmentation of the next pass."""
         self._epoch.fill_(epoch)
 
-    def __iter__(self) -> Iterator[Face]:
+    def fewest(self, readers: int) -> int:
+        """Count the faces that each of so many readers has in every epoch of training."""
+        return sum(sorted(self.index.counts)[: len(self.index.counts) // readers])
+
+    def __iter__(self) -> Iterator[FaceItem]:
         epoch = int(self._epoch)
         reader, readers = self._place_among_readers()
         dealt = self._deal(epoch, readers)
@@ -170,23 +174,29 @@ class ShardDataset(IterableDataset[Face]):
             order = np.random.default_rng((self.seed, epoch)).permutation(order).tolist()
         return [order[reader::readers] for reader in range(readers)]
 
-    def _read(self, shards: list[int], epoch: int) -> Iterator[Face]:
+    def _read(self, shards: list[int], epoch: int) -> Iterator[FaceItem]:
         for shard in shards:
             name = f"{self.place}/{self.index.names[shard]}"
             for record, content in _read_tar(name, self._open):
-                image = resize_short_side(centre_square(read_image(content)), self.resize)
                 row = int(record["index"])
                 image = augment(
-                    image,
+                    _decode(content, f"{record['path']} in {name}"),
                     resize=self.resize,
                     image_size=self.image_size,
                     level=self.level,
                     rng=np.random.default_rng((self.seed, epoch, row)),
                 )
-                yield Face(image, _labels(record), row)
+                yield FaceItem(image, _labels(record), row)
 
 
-def _shuffled(faces: Iterator[Face], size: int, rng: np.random.Generator) -> Iterator[Face]:
+def _decode(content: bytes, origin: str) -> Pixels:
+    try:
+        return read_image(content)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+
+
+def _shuffled(faces: Iterator[FaceItem], size: int, rng: np.random.Generator) -> Iterator[FaceItem]:
     """Draw from a buffer that is filled up again after every draw."""
     held = list(islice(faces, size))
     for face in faces:
@@ -264,12 +274,14 @@ def _read_index(place: str, opener: Opener) -> ShardIndex:
             tuple(content["names"]), tuple(content["counts"]), str(content["fingerprint"])
         )
     except (OSError, ValueError, KeyError) as error:
-        message = f"{place} holds no readable {INDEX} ({error}); make it with write_shards"
+        message = f"{place} holds no readable {INDEX} ({error}); make it with 'mfclip data pack'"
         raise ManifestError(message) from None
 
 
-def _open_file(place: str) -> BinaryIO:
-    return open(place, "rb")
+def _open_file(place: str) -> Any:  # fsspec's files are no BinaryIO: they lack `mode` or `name`
+    if "://" not in place:
+        return open(place, "rb")
+    return require("fsspec", extra="train").open(place, "rb").open()
 
 
 def _replace(path: Path, content: bytes) -> None:

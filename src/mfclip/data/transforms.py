@@ -14,14 +14,18 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageFilter
 
+from mfclip.data.perturbations import LEVELS, PERTURBATIONS, perturb
 from mfclip.errors import ConfigError
 
 Pixels: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 """RGB, values in [0, 255]; `_` because input and output of one function may differ in size."""
-AugmentLevel: TypeAlias = Literal["none", "light", "strong"]
+AugmentLevel: TypeAlias = Literal["none", "light", "strong", "perturb"]
 
 SCALE_CHANCE, JITTER_CHANCE = 0.2, 0.3
 """Shares of faces that ``strong`` rescales (0.9 to 1.1) and recolours (within 10%)."""
+
+PERTURB_CHANCE = 0.5
+"""Share of faces that ``perturb`` damages, real and fake alike."""
 
 
 def centre_square(image: Pixels) -> Pixels:
@@ -99,11 +103,14 @@ def augment(
         image_size: side in pixels of the result.
         level: ``none`` is `prepare_face`; ``light`` crops anywhere and mirrors half of the faces;
             ``strong`` also rescales some (`SCALE_CHANCE`) and recolours or degrades some
-            (`DEGRADATIONS`); six of ten are neither rescaled nor degraded.
+            (`DEGRADATIONS`); six of ten are neither rescaled nor degraded; ``perturb`` is
+            ``light`` and, for some (`PERTURB_CHANCE`), one of the seven kinds of
+            `PERTURBATIONS` at one of its five levels, all equally likely.
         rng: the only source of randomness.
 
     Raises:
         ConfigError: `resize` is smaller than `image_size`, or the level is unknown.
+        MissingExtraError: ``perturb`` compresses videos, for which a package is not installed.
     """
     check_level(level)
     if level == "none":
@@ -116,6 +123,8 @@ def augment(
     image = random_crop(image, image_size, rng)
     if rng.random() < 0.5:  # noqa: PLR2004
         image = flip(image)
+    if level == "perturb" and rng.random() < PERTURB_CHANCE:
+        return _perturb_somehow(image, rng)
     return _degrade(image, rng) if strong else image
 
 
@@ -201,6 +210,14 @@ def _degrade(image: Pixels, rng: np.random.Generator) -> Pixels:
         if chance < probability:
             image = change(image, rng)
     return image
+
+
+def _perturb_somehow(image: Pixels, rng: np.random.Generator) -> Pixels:
+    kinds = tuple(PERTURBATIONS)
+    kind, level = kinds[int(rng.integers(len(kinds)))], int(rng.choice(LEVELS))
+    seed = int(rng.integers(2**63))
+    # by area: the input is below 256 pixels, where the original draws no blocks
+    return perturb(np.ascontiguousarray(image), kind, level, seed=seed, scale_blocks=True)
 
 
 def _recode(image: Pixels, format_: str, **options: int | str) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -14,14 +15,12 @@ from torch import Tensor, nn
 
 from mfclip.batch import Batch
 from mfclip.config import RunConfig, dump_toml
-from mfclip.data.blending import self_blend
-from mfclip.data.dataset import FaceDataset
-from mfclip.data.loader import BatchPlan, TrainingLoader
-from mfclip.data.manifest import Manifest, check_files, read_manifest
+from mfclip.data.manifest import Manifest
 from mfclip.detectors import build_detector
-from mfclip.errors import ConfigError, ManifestError, TrainingError
+from mfclip.errors import ConfigError, TrainingError
 from mfclip.provenance import provenance
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mfclip.train.feed import open_manifest, training_data, validation_data
 from mfclip.train.log import RunLog
 from mfclip.train.optimiser import (
     AveragedWeights,
@@ -65,9 +64,9 @@ def train(
 ) -> Progress:
     """Train a detector on the training split, choosing the best epoch on the validation split.
 
-    Writes into `out`: ``config.toml`` (resolved), ``run.json`` (versions, machine, data),
-    ``log.jsonl``, ``tensorboard/``, ``last.safetensors`` and ``best.safetensors``. The test split
-    is never looked at.
+    Writes into `out`: ``config.toml`` (resolved), ``log.jsonl`` (versions, machine and data, then
+    losses and validations), ``tensorboard/``, ``last.safetensors`` and ``best.safetensors``. The
+    test split is never looked at.
 
     Args:
         config: everything that defines the run.
@@ -78,14 +77,15 @@ def train(
 
     Raises:
         ConfigError: no manifest given, `out` holds another run, or an impossible setting.
-        ManifestError: files are missing, or a split is empty.
-        TrainingError: the loss is not finite, or a checkpoint cannot be written.
+        ManifestError: files are missing, a split is empty, or the shards hold other faces.
+        WeightsError: the checkpoint to resume from is damaged.
+        TrainingError: loss or weights are not finite, or `out` cannot be written.
     """
-    manifest = _open_manifest(config)
-    out.mkdir(parents=True, exist_ok=True)
+    manifest = open_manifest(config)
     if (out / LAST).exists() and not resume:
         raise ConfigError(f"{out} already holds a run; go on with --resume or give another --out")
-    with join_processes(device) as processes:
+    with _explain_unwritable(out), join_processes(device) as processes:
+        out.mkdir(parents=True, exist_ok=True)
         run = Run(config, manifest, out, processes)
         try:
             run.start(resume=resume)
@@ -113,7 +113,7 @@ class Run:
         self.processes = processes
         torch.manual_seed(config.seed)
         self.samples = manifest.split(config.data.train_split)
-        self.validation = _validation_data(config, manifest)
+        self.validation = validation_data(config, manifest)
         self.detector = build_detector(config.model, config.train.loss).to(processes.device)
         if config.train.channels_last:
             self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,7 +125,7 @@ class Run:
             processes.device.type, enabled=settings.precision == "16-mixed"
         )
         self.average = AveragedWeights(self.detector, settings.ema) if settings.ema else None
-        self.loader = _training_data(config, self.samples, processes)
+        self.loader = training_data(config, self.samples, processes)
         self.progress = Progress(fingerprint=config.fingerprint)
         self.log = RunLog(out, total=0, done=0, enabled=False)
 
@@ -259,6 +259,13 @@ class Run:
         self.processes.wait()
 
     def _save(self) -> None:
+        finite = torch.stack([p.detach().isfinite().all() for p in self.detector.parameters()])
+        if not bool(finite.all()):
+            raise TrainingError(
+                f"the weights are not finite after step {self.progress.step}; lower train.lr, set "
+                f"train.clip_norm, or look at the data; the last checkpoint in {self.out} is from "
+                "before"
+            )
         if self.processes.is_first:
             save_checkpoint(
                 self.out / LAST,
@@ -302,55 +309,16 @@ class _Meter:
         return values
 
 
-def _open_manifest(config: RunConfig) -> Manifest:
-    if config.data.manifest is None:
-        raise ConfigError("no data: set data.manifest to a .csv, .jsonl or .parquet file")
-    manifest = read_manifest(config.data.manifest, root=config.data.root)
-    used = {config.data.train_split, config.data.val_split}
-    absent = check_files(manifest.where(lambda sample: sample.split in used))
-    if absent:
-        listed = ", ".join(map(str, absent[:3]))
-        raise ManifestError(
-            f"{len(absent)} of the manifest's files are not on disk, the first: {listed}; "
-            "set data.root to the folder that the paths start from"
-        )
-    for name in sorted(used):
-        kinds = {sample.labels.is_fake for sample in manifest.split(name)}
-        if len(kinds) == 1:
-            only = "fake" if kinds.pop() else "real"
-            raise ManifestError(f"split '{name}' holds only {only} faces; it needs real and fake")
-    return manifest
-
-
-def _training_data(config: RunConfig, samples: Manifest, processes: Processes) -> TrainingLoader:
-    data = config.data
-    dataset = FaceDataset(
-        samples,
-        resize=data.resize,
-        image_size=config.model.image_size,
-        augment=data.augment,
-        seed=config.seed,
-        cache=data.cache,
-        blend=self_blend if data.self_blend else None,
-        self_blend=data.self_blend,
-    )
-    plan = BatchPlan(samples, data.sampling, config.train.batch_size, config.seed)
-    return TrainingLoader(
-        dataset,
-        plan,
-        rank=processes.rank,
-        world_size=processes.world_size,
-        workers=data.workers,
-    )
-
-
-def _validation_data(config: RunConfig, manifest: Manifest) -> FaceDataset:
-    return FaceDataset(
-        manifest.split(config.data.val_split),
-        resize=config.data.resize,
-        image_size=config.model.image_size,
-        cache=config.data.cache,
-    )
+@contextlib.contextmanager
+def _explain_unwritable(out: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission, wherever it is met, into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"the run cannot go on: {error}; free the disk or mend the permissions of {out}, then "
+            "--resume from its last checkpoint"
+        ) from error
 
 
 def _layout(batch: Batch, channels_last: bool) -> Batch:

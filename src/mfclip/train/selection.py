@@ -83,7 +83,7 @@ def _card(candidate: Candidate, progress: Progress) -> dict[str, Any]:
             "manifest": candidate.samples.fingerprint,
             "counts": dict(candidate.samples.counts()),
         },
-        "config": config.model_dump(mode="json", exclude={"data": {"manifest", "root"}}),
+        "config": config.model_dump(mode="json", exclude={"data": {"manifest", "root", "shards"}}),
         "config_fingerprint": config.fingerprint,
         "mfclip": provenance().mfclip,
         "torch": provenance().torch,

@@ -132,6 +132,7 @@ CELEBDF_V1 = Source(
     expected={"Celeb-real": 158, "YouTube-real": 250, "Celeb-synthesis": 795},
     unit="videos",
     citation="Li et al., Celeb-DF, arXiv 1909.12962v1 (408 real, 795 fake)",
+    official_groups=True,
 )
 
 CELEBDF_V2 = Source(
@@ -143,4 +144,5 @@ CELEBDF_V2 = Source(
     expected={"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639},
     unit="videos",
     citation="Li et al., Celeb-DF, CVPR 2020",
+    official_groups=True,
 )

@@ -79,6 +79,7 @@ class Source:
             which for real faces is the name of their source. Empty if nothing is published.
         unit: what `expected` counts.
         citation: where the numbers are published.
+        official_groups: whether the official split is known to tear groups apart.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Source:
     expected: Mapping[str, int] = field(default_factory=dict)
     unit: Literal["videos", "images"] = "videos"
     citation: str = ""
+    official_groups: bool = False
 
 
 def count_items(samples: Iterable[Sample]) -> Counter[str]:
