@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,3 +109,11 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
 def test_source_files_stay_readable() -> None:
     lengths = {str(file.relative_to(ROOT)): file.read_text().count("\n") for file in FILES}
     assert not {name: length for name, length in lengths.items() if length > 400}
+
+
+def test_tables_of_scores_are_those_of_the_result_files() -> None:
+    namespace = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
+    table = namespace["render"](ROOT / "benchmarks" / "results")
+    for page in ("README.md", "docs/model_card.md"):
+        text = (ROOT / page).read_text()
+        assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"

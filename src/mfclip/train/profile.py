@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import chain, count
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
 
 from mfclip.config import RunConfig
-from mfclip.data.manifest import read_manifest
-from mfclip.errors import ConfigError
+from mfclip.train.feed import open_manifest
 from mfclip.train.loop import Run
 from mfclip.train.processes import join_processes
 
@@ -29,16 +29,19 @@ def profile_training(config: RunConfig, out: Path, *, device: str = "auto") -> s
         device: as in `train`.
 
     Returns:
-        A table of the costliest operators, below the time a step waited for data.
+        A table of the costliest operators, above the time a step waited for data.
+
+    Raises:
+        ConfigError: no manifest given, or an impossible setting.
+        ManifestError: files are missing, or a split is empty or of one class.
     """
-    if config.data.manifest is None:
-        raise ConfigError("no data: set data.manifest to a .csv, .jsonl or .parquet file")
+    manifest = open_manifest(config)
     out.mkdir(parents=True, exist_ok=True)
-    manifest = read_manifest(config.data.manifest, root=config.data.root)
     with join_processes(device) as processes:
         run = Run(config, manifest, out, processes)
         waits, steps = [], []
-        batches = run.loader.epoch(0)
+        # as many epochs as the steps need
+        batches = chain.from_iterable(map(run.loader.epoch, count()))
         activities = [ProfilerActivity.CPU]
         if processes.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
