@@ -127,7 +127,7 @@ def test_the_fingerprint_tells_runs_apart_and_ignores_the_place_of_the_data() ->
     plain = RunConfig().fingerprint
     here = load_config(None, ["data.manifest=a.csv"])
     there = load_config(None, ["data.manifest=b.csv", "data.root=faces", "data.workers=4"])
-    assert here.fingerprint == there.fingerprint
+    assert here.fingerprint == there.fingerprint == plain
     assert load_config(None, ["train.lr=1e-4"]).fingerprint == plain  # the default, said aloud
     others = ["seed=1", "train.lr=2e-4", "model.spa.mode=content", "data.augment=light"]
     prints = {load_config(None, [other]).fingerprint for other in others}
@@ -162,11 +162,29 @@ def test_choices_are_the_values_of_a_setting() -> None:
         ("train.lr", "expected an override such as train.lr=1e-4, but got 'train.lr'"),
         ("seed.deep=1", "key 'seed': input should be a valid integer"),
         ("model=3", "key 'model'.*got 3"),
+        ("model.name.deep=1", "key 'model.name'.*valid string"),
+        ("model.name=['mfclip']", "key 'model.name'.*valid string"),
+        ("model.text.real_prompts=[]", "key 'model.text.real_prompts'.*at least 1"),
     ],
 )
 def test_wrong_keys_and_values_are_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+def test_a_key_below_a_single_value_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "seed = 3\n")
+    with pytest.raises(ConfigError, match=r"cannot set 'seed\.deep': 'seed' is a single value, 3"):
+        load_config(path, ["seed.deep=1"])
+
+
+def test_files_cannot_extend_themselves_or_numbers(tmp_path: Path) -> None:
+    write(tmp_path, 'extends = "b.toml"\n', "a.toml")
+    path = write(tmp_path, 'extends = "a.toml"\n', "b.toml")
+    with pytest.raises(ConfigError, match=r"b\.toml extends itself by way of .*a\.toml"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="expected extends to name a file, but got 3"):
+        load_config(write(tmp_path, "extends = 3\n"))
 
 
 def test_all_problems_are_listed_at_once() -> None:

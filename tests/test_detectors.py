@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mfclip.detectors import (
 )
 from mfclip.errors import ConfigError, MissingExtraError, WeightsError
 from mfclip.model.mfclip import MFCLIP
+from mfclip.weights import read_weights, write_weights
 
 SIZES: dict[str, dict[str, Any]] = {
     "mfclip": TINY,
@@ -182,6 +184,16 @@ def test_weights_of_another_size_are_refused_with_the_first_differences(tmp_path
     save_detector(model, settings_of("mfclip", embed_dim=24), path, card={})
     expected = r"belongs to another model \(\d+ tensors\): .*expected \(\d+.*\), got \(\d+"
     with pytest.raises(WeightsError, match=expected):
+        load_detector(path)
+
+
+def test_weights_of_another_version_say_so(tmp_path: Path) -> None:
+    model, settings = make("mfclip")
+    path = tmp_path / "w.safetensors"
+    save_detector(model, settings, path, card={})
+    file = read_weights(path)
+    write_weights(replace(file, settings={**file.settings, "novelty": 1}), path)
+    with pytest.raises(WeightsError, match=r"another version .*unknown key 'model\.novelty'"):
         load_detector(path)
 
 

@@ -13,11 +13,19 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mfclip.errors import ConfigError
+
+REAL_PROMPTS = (
+    "a photo of a real face",
+    "a photo of a pristine face",
+    "a photo taken by a camera",
+    "the source is a camera",
+)
+"""What real faces say at L1 to L4; the paper gives L1 only."""
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "mfclip": {},  # the paper's sizes, which are the defaults below
@@ -33,7 +41,6 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
             "high_pass_start": 0.75,
         },
         "noise": {
-            "patch_size": 56,
             "widths": (16, 16, 32),
             "convs": (2, 2, 2),
             "depth": 1,
@@ -71,11 +78,15 @@ class NoiseEncoderSettings(Settings):
     pixel_scale: float = Field(255.0, gt=0)  # value of white for SRM; the filters' own
 
 
+Sentence: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
 class LanguageEncoderSettings(Settings):
     """FLE, the text branch (paper Sec. III-D)."""
 
     max_levels: int = Field(4, ge=1, le=4)  # prompt levels; paper
     context_length: int = Field(77, ge=4)  # tokens a level; CLIP
+    real_prompts: tuple[Sentence, ...] = Field(REAL_PROMPTS, min_length=1, max_length=4)
     depth: int = Field(6, ge=1)  # L, transformer blocks; paper
 
 
@@ -188,7 +199,8 @@ class RunConfig(Settings):
         """
         place = {"data": {"manifest", "root", "shards", "workers", "cache"}}
         tree = self.model_dump(mode="json", exclude=place, exclude_defaults=True)
-        text = json.dumps(tree, sort_keys=True)
+        changed = {group: values for group, values in tree.items() if values != {}}
+        text = json.dumps(changed, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -201,8 +213,8 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> RunC
         overrides: dotted keys with TOML values, e.g. ``train.lr=3e-4``; a bare word is a string.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key (with the nearest known one), or a
-            value of the wrong type (with key, wanted and got).
+        ConfigError: no such file, not TOML, files that extend each other, an unknown key (with
+            the nearest known one), or a value of the wrong type (with key, wanted and got).
 
     Example:
         >>> load_config(None, ["train.lr=3e-4"]).train.lr
@@ -225,7 +237,7 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     """
     model = tree.get("model")
     name = model.get("name", "mfclip") if isinstance(model, Mapping) else "mfclip"
-    preset = copy.deepcopy(MODEL_PRESETS.get(name, {}))
+    preset = copy.deepcopy(MODEL_PRESETS.get(str(name), {}))
     try:
         return RunConfig.model_validate(_merge({"model": preset}, tree))
     except ValidationError as error:
@@ -246,15 +258,21 @@ def known_keys(model: type[Settings] = RunConfig, prefix: str = "") -> Iterator[
             yield prefix + name
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no configuration at {path}")
+    if path.resolve() in children:
+        raise ConfigError(f"{path} extends itself by way of {children[-1]}; remove one 'extends'")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     parent = tree.pop("extends", None)
-    return _merge(_read_toml(path.parent / parent), tree) if parent else tree
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: expected extends to name a file, but got {parent!r}")
+    return _merge(_read_toml(path.parent / parent, (*children, path.resolve())), tree)
 
 
 def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,6 +288,8 @@ def _insert(tree: dict[str, Any], key: str, value: object) -> None:
     *parents, leaf = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"cannot set '{key}': '{parent}' is a single value, {tree!r}")
     tree[leaf] = value
 
 

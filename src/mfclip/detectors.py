@@ -107,10 +107,12 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
     )
 
     def prompt_ids(labels: Sequence[Labels]) -> Int[Tensor, "n context"]:
-        texts = [", ".join(prompts(one, settings.text.max_levels)) for one in labels]
+        levels = settings.text.max_levels
+        texts = [", ".join(prompts(one, levels, real)) for one in labels]
         return tokenize([[text] for text in texts], context_length)[:, 0]
 
-    verdicts = [prompts(Labels(is_fake), 1) for is_fake in (False, True)]
+    real = settings.text.real_prompts
+    verdicts = [prompts(Labels(is_fake), 1, real) for is_fake in (False, True)]
     return CLIP(
         towers,
         prompt_ids,
@@ -165,11 +167,15 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[st
         WeightsError: they are absent, damaged, or of another model.
     """
     file = read_weights(find_weights(weights))
-    settings = build_config({"model": {**file.settings, "pretrained": None}}).model
-    detector = _build_random(settings)
+    source = str(weights or "the embedded weights")
+    try:
+        settings = build_config({"model": {**file.settings, "pretrained": None}}).model
+        detector = _build_random(settings)
+    except ConfigError as error:
+        raise WeightsError(f"{source} come from another version of mfclip: {error}") from None
     if isinstance(detector, MFCLIP):
         _restore_prompts(detector, file)
-    load_tensors(detector, file.tensors, str(weights or "the embedded weights"))
+    load_tensors(detector, file.tensors, source)
     return detector.eval(), file.card
 
 

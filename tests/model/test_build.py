@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import TINY, pictures, tiny_batch, tiny_model
+from helpers import TINY, fill, pictures, tiny_batch, tiny_model
 from mfclip.config import ModelSettings, build_config
 from mfclip.errors import ConfigError
+from mfclip.labels import Labels
 from mfclip.model.build import build_mfclip, create_model
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.patch_selector import PATCH_SIZES
@@ -162,6 +163,23 @@ def test_an_unknown_name_or_key_is_refused() -> None:
         create_model("mfclip-big")
     with pytest.raises(ConfigError, match=r"'model\.noise\.patchsize'.*'model\.noise\.patch_size'"):
         create_model("mfclip", noise={"patchsize": 56})
+
+
+def test_pretrained_weights_are_not_silently_left_out() -> None:
+    with pytest.raises(ConfigError, match=r"random weights; pass pretrained to .*build_detector"):
+        create_model("mfclip-small", pretrained="weights.safetensors")
+
+
+def test_real_prompts_of_the_settings_reach_the_text_half() -> None:
+    plain = fill(tiny_model())
+    other = fill(tiny_model(text={"depth": 1, "real_prompts": ["a genuine face"]}))
+    features = []
+    for model in (plain, other):
+        model.remember_prompts([Labels(False), Labels(True)])
+        features.append(model.prompt_features)
+    order = [labels.is_fake for labels in plain.prompts]
+    same = (features[0] - features[1]).abs().amax(1) < 1e-6
+    assert same.tolist() == order  # what fakes say is the same, what real faces say is not
 
 
 def test_settings_and_overrides_build_the_same() -> None:

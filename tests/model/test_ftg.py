@@ -60,6 +60,13 @@ def test_real_faces_say_so_at_every_level_and_never_name_their_collection() -> N
     assert "ffhq" not in " ".join(told)
 
 
+def test_what_real_faces_say_can_be_replaced() -> None:
+    own = ("a genuine face", "an untouched face")
+    assert prompts(Labels(False), 1, own) == ["a genuine face"]
+    assert prompts(Labels(False), 4, own) == list(own)
+    assert prompts(Labels(True), 1, own) == ["a photo of a fake face"]
+
+
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
 def test_fewer_levels_are_the_first_of_more(levels: int) -> None:
     for labels in EVERY:

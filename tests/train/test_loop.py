@@ -94,6 +94,19 @@ def test_run_learns_and_keeps_the_best_by_validation(
     assert (tmp_path / "config.toml").read_text().startswith("seed = 0")
 
 
+def test_pictures_that_cannot_be_validated_are_counted(
+    tiny_run: dict[str, Any], tmp_path: Path, made_faces: Path
+) -> None:
+    folder = shutil.copytree(made_faces.parent, tmp_path / "faces")
+    (folder / "25.png").write_bytes(b"no picture")  # a fake of the validation split
+    tiny_run["data"]["manifest"] = str(folder / "manifest.csv")
+    tiny_run["train"]["epochs"] = 1
+    train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    (record,) = _log(tmp_path / "run", "val")
+    assert record["unreadable"] == 1
+    assert 0 <= record["auc"] <= 1
+
+
 def test_terms_sum_to_the_loss(tiny_run: dict[str, Any], tmp_path: Path) -> None:
     train(build_config(tiny_run), tmp_path, device="cpu", max_steps=2)
     for entry in _log(tmp_path, "train"):

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from mfclip.config import TrainSettings
+from mfclip.errors import ConfigError
 from mfclip.train.optimiser import AveragedWeights, build_optimizer, learning_rate
+
+
+def test_a_detector_without_anything_to_learn_is_refused() -> None:
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ConfigError, match="no parameter of this detector learns"):
+        build_optimizer(frozen, TrainSettings())
 
 
 @pytest.mark.parametrize("schedule", ["step", "cosine"])

@@ -24,7 +24,8 @@ def create_model(name: str = "mfclip", **overrides: Any) -> MFCLIP:
             ``create_model("mfclip", embed_dim=256, noise={"patch_size": 56})``.
 
     Raises:
-        ConfigError: an unknown name or key, or sizes that do not fit together.
+        ConfigError: an unknown name or key, sizes that do not fit together, or `pretrained`, which
+            `mfclip.detectors.build_detector` and `mfclip.Predictor.load` read.
 
     Example:
         >>> create_model("mfclip-small").image_size
@@ -33,6 +34,11 @@ def create_model(name: str = "mfclip", **overrides: Any) -> MFCLIP:
     if name not in MODEL_PRESETS:
         choices = ", ".join(MODEL_PRESETS)
         raise ConfigError(f"expected name to be one of [{choices}], but got {name!r}")
+    if overrides.get("pretrained") is not None:
+        raise ConfigError(
+            "create_model gives random weights; pass pretrained to "
+            "mfclip.detectors.build_detector, or load weights with mfclip.Predictor.load"
+        )
     return build_mfclip(build_config({"model": {"name": name, **overrides}}).model)
 
 
@@ -103,6 +109,7 @@ def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncod
         depth=text.depth,
         num_heads=settings.num_heads,
         mlp_ratio=settings.mlp_ratio,
+        real_prompts=text.real_prompts,
     )
 
 

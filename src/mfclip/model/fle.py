@@ -6,12 +6,14 @@ Axes: b prompts, levels sentences a prompt, context ids a sentence, n tokens in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mfclip.config import REAL_PROMPTS
 from mfclip.errors import InputError
 from mfclip.layers.transformer import Transformer
 from mfclip.model.tokenizer import END_ID, VOCAB_SIZE
@@ -70,6 +72,7 @@ class FineGrainedLanguageEncoder(nn.Module):
         depth: L, transformer blocks.
         num_heads: attention heads.
         mlp_ratio: hidden width of the transformer's perceptron over d.
+        real_prompts: what real faces say, a sentence a level.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class FineGrainedLanguageEncoder(nn.Module):
         depth: int,
         num_heads: int,
         mlp_ratio: float,
+        real_prompts: Sequence[str] = REAL_PROMPTS,
     ) -> None:
         super().__init__()
+        self.real_prompts = tuple(real_prompts)
         self.max_levels = max_levels
         self.context_length = context_length
         self.token_embedding = nn.Embedding(VOCAB_SIZE, embed_dim)

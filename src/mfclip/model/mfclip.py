@@ -181,7 +181,7 @@ class MFCLIP(nn.Module):
     def pack_labels(self, labels: Sequence[Labels]) -> PackedPrompts:
         """Turn labels into packed prompts, on the CPU."""
         encoder = self._require_text()
-        texts = [prompts(label, encoder.max_levels) for label in labels]
+        texts = [prompts(label, encoder.max_levels, encoder.real_prompts) for label in labels]
         return pack_prompts(tokenize(texts, encoder.context_length))
 
     def _encode_labels(

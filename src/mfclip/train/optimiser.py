@@ -9,14 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from mfclip.config import TrainSettings
+from mfclip.errors import ConfigError
 
 
 def build_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     """Build Adam (the paper's, decay added to the gradient) or AdamW (decay apart from it).
 
     AdamW leaves one-dimensional parameters (biases, norms) undecayed, as is usual.
+
+    Raises:
+        ConfigError: no parameter learns, as in zero-shot CLIP.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ConfigError(
+            "no parameter of this detector learns, so it cannot be trained; save it as it is with "
+            "mfclip.detectors.save_detector and evaluate it"
+        )
     if settings.optimizer == "adam":
         return torch.optim.Adam(
             parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True

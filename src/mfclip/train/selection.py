@@ -31,15 +31,18 @@ class Candidate:
 
 
 def validate(detector: nn.Module, dataset: FaceDataset, config: RunConfig) -> dict[str, float]:
-    """Return AUC, accuracy, log loss and the fitted threshold of the validation split."""
+    """Return AUC, accuracy, log loss and the fitted threshold of the validation split.
+
+    Pictures that cannot be read are left out and counted as ``unreadable``.
+    """
     scores = score_dataset(
         detector,
         dataset,
         batch_size=config.evaluate.batch_size,
         precision=config.train.precision,
         workers=config.data.workers,
-    ).scored
-    values, target = scores.score, scores.target
+    )
+    values, target = scores.scored.score, scores.scored.target
     threshold = fit_threshold(values, target)
     metrics = compute_metrics(values, target, fitted_threshold=threshold)
     certain = torch.from_numpy(values).double().clamp(1e-7, 1 - 1e-7)
@@ -50,6 +53,7 @@ def validate(detector: nn.Module, dataset: FaceDataset, config: RunConfig) -> di
         "accuracy_fitted": metrics.accuracy_fitted,
         "threshold": threshold,
         "loss": loss.item(),
+        "unreadable": len(scores.failed),
     }
 
 
