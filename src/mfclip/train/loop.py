@@ -250,7 +250,7 @@ class Run:
                 better = keep_if_best(candidate, self.progress, self.out / BEST)
                 self.progress.history.append(result | {"epoch": self.progress.epoch})
                 self.log.record("val", self.progress.step, result)
-                figures = "  ".join(f"{k} {v:.4f}" for k, v in result.items())
+                figures = "  ".join(f"{k} {v:.4g}" for k, v in result.items())
                 mark = "  (best so far)" if better else ""
                 self.log.say(f"epoch {self.progress.epoch}: validation {figures}{mark}")
         finally:

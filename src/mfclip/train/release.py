@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mfclip.config import EvaluateSettings, build_config
+from mfclip.config import EvaluateSettings, ModelSettings, build_config
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector, save_detector
 from mfclip.errors import ConfigError, WeightsError
@@ -72,12 +72,21 @@ def release(
         for split in splits
     }
     card["metrics"] = {split: _merit(one) for split, one in evaluations.items()}
-    save_detector(detector, config.model, out, card=card, vision_only=True)
+    model = _without_place(config.model)
+    card["config"]["model"]["pretrained"] = model.pretrained
+    save_detector(detector, model, out, card=card, vision_only=True)
     for split, evaluation in evaluations.items():
         evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
         text = evaluation.to_markdown()
         out.with_name(f"{out.stem}-{split}.md").write_text(text, encoding="utf-8")
     return evaluations
+
+
+def _without_place(model: ModelSettings) -> ModelSettings:
+    """Keep run and file name of the start, not where they lay on the machine that trained."""
+    if model.pretrained is None or not Path(model.pretrained).is_absolute():
+        return model
+    return model.model_copy(update={"pretrained": "/".join(Path(model.pretrained).parts[-2:])})
 
 
 def _score(
@@ -97,7 +106,7 @@ def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     row = evaluation.rows[0]
     out = {}
     for name in MERIT:
-        interval = row.intervals[name]
-        value = float(getattr(row.metrics, name))
-        out[name] = {"value": value, "low": interval.low, "high": interval.high}
+        out[name] = {"value": float(getattr(row.metrics, name))}
+        if interval := row.intervals.get(name):  # absent without resamples
+            out[name] |= {"low": interval.low, "high": interval.high}
     return out
