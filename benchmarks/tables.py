@@ -1,8 +1,9 @@
-"""Write the measured scores into README.md and docs/model_card.md.
+"""Write measured figures into README.md and docs/model_card.md.
 
     python benchmarks/tables.py
 
-The figures come from ``benchmarks/results/mfclip-small-*.json``, which `mfclip release` wrote.
+The scores come from ``results/mfclip-small-*.json``, which `mfclip release` wrote, the training
+from ``results/training.json``, which ``training.py`` wrote.
 """
 
 from __future__ import annotations
@@ -39,17 +40,29 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def insert(text: str, table: str) -> str:
-    """Put the table between the marks."""
-    marks = r"(<!-- scores: [^\n]*-->\n).*?(<!-- /scores -->)"
+def render_training(results: Path) -> str:
+    """Draw one row a part of the training."""
+    parts = json.loads((results / "training.json").read_text(encoding="utf-8"))
+    lines = ["| run | epochs | hours | best epoch | its validation AUC |", "|---" * 5 + "|"]
+    for name, part in parts.items():
+        best = part["best"]
+        epochs = f"{part['epochs']:.0f} | {part['hours']:.1f}"
+        lines.append(f"| `{name}` | {epochs} | {best['epoch']} | {best['auc']:.3f} |")
+    return "\n".join(lines)
+
+
+def insert(text: str, name: str, table: str) -> str:
+    """Put the table between the marks of that name, if the page has them."""
+    marks = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
     return re.sub(marks, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
 
 
 def main() -> None:
     """Update the pages."""
-    table = render(ROOT / "benchmarks" / "results")
+    results = ROOT / "benchmarks" / "results"
     for page in (ROOT / "README.md", ROOT / "docs" / "model_card.md"):
-        page.write_text(insert(page.read_text(encoding="utf-8"), table), encoding="utf-8")
+        text = insert(page.read_text(encoding="utf-8"), "scores", render(results))
+        page.write_text(insert(text, "training", render_training(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":
