@@ -32,7 +32,8 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
+	$(BIN)/python benchmarks/speed.py --model mfclip-small --out benchmarks/results/speed-mfclip-small.json
 
 clean:
 	rm -rf $(VENV) demo
