@@ -26,7 +26,7 @@ LAYERS = {
     "detectors": 3,
     **dict.fromkeys(["evaluate", "predict"], 4),
     **dict.fromkeys(["train", "visualise", "export"], 5),
-    "serve": 6,
+    **dict.fromkeys(["serve", "experiment"], 6),
     "cli": 7,
 }
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -10,6 +10,7 @@ from mfclip import __version__
 from mfclip.cli.data import data
 from mfclip.cli.demo import demo
 from mfclip.cli.evaluate import evaluate
+from mfclip.cli.experiment import experiment
 from mfclip.cli.predict import predict
 from mfclip.cli.release import release
 from mfclip.cli.train import train
@@ -37,6 +38,7 @@ def root(
 for command in (train, evaluate, release, predict, demo):
     app.command()(command)
 app.add_typer(data, name="data")
+app.add_typer(experiment, name="experiment")
 
 
 def main() -> None:

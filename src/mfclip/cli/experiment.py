@@ -1,0 +1,200 @@
+"""``mfclip experiment``: the paper's tables and figures, on the data at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import fsum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mfclip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mfclip.evaluate.protocols import Protocol
+    from mfclip.experiment.plan import Experiment
+    from mfclip.experiment.run import Outcome
+
+experiment = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these, with commas; all if omitted. Repeatable."),
+]
+
+
+@experiment.callback()
+def root() -> None:
+    """Run the paper's tables and figures on your data, and report them."""
+
+
+@experiment.command("list")
+def list_() -> None:
+    """Name the protocols that come with mfclip, and what each asks."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from mfclip.evaluate.protocols import list_protocols, load_protocol  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("name", "question", "data", "runs"):
+        table.add_column(heading, justify="right" if heading == "runs" else "left")
+    for name in list_protocols():
+        protocol = load_protocol(name)
+        runs = len(protocol.rows) * len(protocol.train) * len(protocol.seeds)
+        question = protocol.title + (f" (Table {protocol.table})" if protocol.table else "")
+        table.add_row(name, question, protocol.data, str(runs))
+    Console().print(table)
+    typer.echo("runs: rows x training sets x seeds. A .toml file of your own works as well.")
+
+
+@experiment.command()
+def run(  # noqa: PLR0913, PLR0917 - the options of a run
+    name: Annotated[str, typer.Argument(help="A protocol of 'list', or a .toml file.")],
+    manifest: Annotated[
+        list[Path], typer.Option(help="CSV, JSON lines or Parquet; several are joined.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results; give it again to go on.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML that all cells start from, e.g. configs/small.toml."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one setting of all cells, e.g. train.epochs=2."),
+    ] = None,
+    rows: Names = None,
+    trains: Names = None,
+    tests: Names = None,
+    seeds: Annotated[str, typer.Option(help="With commas; default: the protocol's.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the pictures and estimate the time only.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train every cell of a protocol and test it; give the same command again to go on.
+
+    Finished cells are kept and never run again. A cell that fails is named at the end, does not
+    stop the others, and makes the exit status 1. Rows whose detector this version lacks are
+    skipped. The report: mfclip experiment report DIR.
+    """
+    from mfclip.config import load_config  # noqa: PLC0415
+    from mfclip.evaluate.protocols import load_protocol  # noqa: PLC0415
+    from mfclip.experiment.plan import (  # noqa: PLC0415
+        join_manifests,
+        plan_experiment,
+        refuse_ineffective,
+    )
+
+    protocol = load_protocol(name)
+    planned = plan_experiment(
+        protocol,
+        join_manifests(manifest),
+        load_config(config, set_ or []).model_dump(mode="json", exclude_unset=True),
+        seeds=_numbers(seeds),
+        **_chosen(protocol, rows=rows, trains=trains, tests=tests),
+    )
+    refuse_ineffective(planned, [text.partition("=")[0].strip() for text in set_ or []])
+    for skipped in planned.skipped:
+        typer.echo(f"skipped: {skipped.row}: {skipped.reason}")
+    if dry_run:
+        _estimate(planned, device)
+        return
+    _run(planned, out, device)
+
+
+@experiment.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+) -> None:
+    """Write report.md, report.csv, report.tex and report.html beside the cells.
+
+    They may be incomplete: rows without figures are listed with the reason.
+    """
+    from mfclip.experiment.report import NAMES, write_report  # noqa: PLC0415
+
+    results = write_report(folder)
+    for name, reason in results.absent.items():
+        typer.echo(f"without figures: {name}: {reason}")
+    typer.echo(f"{len(results.runs)} finished cells: {', '.join(NAMES)} are in {folder}")
+
+
+def _run(planned: Experiment, out: Path, device: str) -> None:
+    from mfclip.experiment.run import run_experiment  # noqa: PLC0415
+
+    outcome = run_experiment(planned, out, device=device, notify=_say)
+    _tell(outcome, out)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _tell(outcome: Outcome, out: Path) -> None:
+    typer.echo(
+        f"{len(outcome.finished)} cells finished, {len(outcome.kept)} finished before, "
+        f"{len(outcome.failed)} failed; results in {out}"
+    )
+    for key, reason in outcome.failed.items():
+        typer.echo(f"failed: {key}: {reason}")
+
+
+def _estimate(planned: Experiment, device: str) -> None:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from mfclip.experiment.estimate import estimate_experiment, words  # noqa: PLC0415
+
+    found = estimate_experiment(planned, device=device)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("row", "trained on", "seed", "train", "val", "tests", "pictures", "time"):
+        left = heading in ("row", "trained on")
+        table.add_column(heading, justify="left" if left else "right")
+    for each in found:
+        cell = each.cell
+        numbers = (cell.seed, each.train, each.val, len(cell.tests), each.test)
+        table.add_row(cell.row, cell.train.name, *map(str, numbers), words(each.seconds))
+    Console().print(table)
+    for row, problem in {e.cell.row: e.problem for e in found if e.problem}.items():
+        typer.echo(f"cannot be measured: {row}: {problem}")
+    total = words(fsum(each.seconds for each in found if not each.problem))
+    typer.echo(f"{len(found)} cells, about {total} on this machine; nothing was written")
+
+
+def _numbers(text: str) -> list[int] | None:
+    if not text:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"expected --seeds to be numbers like 0,1,2, but got '{text}'") from None
+
+
+def _chosen(protocol: Protocol, **options: list[str] | None) -> dict[str, list[str] | None]:
+    known = {
+        "rows": [row.name for row in protocol.rows],
+        "trains": [subset.name for subset in protocol.train],
+        "tests": [subset.name for subset in protocol.test],
+    }
+    return {
+        option: None if words is None else _split_names(words, known[option])
+        for option, words in options.items()
+    }
+
+
+def _split_names(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Cut words at commas, but not inside a name that has one, such as ``CLIP, 1 level``."""
+    found = []
+    for word in words:
+        rest = word.strip()
+        while rest:
+            names = [name for name in known if f"{rest},".startswith(f"{name},")]
+            name = max(names, key=len, default=rest.partition(",")[0])
+            found.append(name.strip())
+            rest = rest.removeprefix(name).lstrip(", ")
+    return found

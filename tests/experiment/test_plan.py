@@ -1,0 +1,92 @@
+"""What is run and what is skipped, and every mistake that is found before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfclip.data.manifest import Manifest, read_manifest
+from mfclip.detectors import DETECTORS
+from mfclip.errors import ConfigError, ManifestError
+from mfclip.experiment.plan import (
+    Experiment,
+    join_manifests,
+    refuse_ineffective,
+    row_config,
+    skip_reason,
+)
+
+Planner = Callable[..., Experiment]
+
+
+def test_rows_without_a_detector_are_skipped_with_the_reason(planner: Planner) -> None:
+    found = planner()
+    keys = [cell.key for cell in found.cells]
+    assert keys == [
+        "MFCLIP__A__seed0", "MFCLIP__A__seed1", "image_alone__A__seed0", "image_alone__A__seed1",
+    ]  # fmt: skip
+    assert [skipped.row for skipped in found.skipped] == ["DIRE"]
+    assert "no detector 'dire'; it has mfclip, mfclip-small" in found.skipped[0].reason
+
+
+def test_every_detector_there_is_is_run(planner: Planner) -> None:
+    found = planner()
+    for name in DETECTORS:
+        config = row_config(found.protocol, "MFCLIP", {"model": {"name": name}})
+        assert skip_reason(config) is None
+
+
+def test_settings_are_base_then_row_then_seed(planner: Planner, made_faces: Path) -> None:
+    found = planner()
+    config = found.config(found.cells[-1], Path("somewhere.csv"))
+    assert (config.model.use_noise, config.seed, config.train.epochs) == (False, 1, 2)
+    assert config.data.manifest == Path("somewhere.csv")
+    assert config.data.root == made_faces.parent
+    assert found.config(found.cells[-1]).fingerprint == config.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"train_split": "val"}}, r"leave out data\.train_split"),
+        ({"model": {"name": "xception"}}, "size MFCLIP .* got 'xception'"),
+        ({"train": {"epoch": 3}}, "did you mean 'train.epochs'"),
+    ],
+)
+def test_shared_settings_that_cannot_be(
+    planner: Planner, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planner(base=change)
+
+
+def test_a_setting_that_a_row_fixes_cannot_be_changed(planner: Planner) -> None:
+    refuse_ineffective(planner(), ["train.epochs", "model.embed_dim"])
+    with pytest.raises(ConfigError, match="'image, alone', so --set model"):
+        refuse_ineffective(planner(), ["model.use_noise"])
+    refuse_ineffective(planner(rows=["MFCLIP"]), ["model.use_noise"])
+
+
+def test_pictures_that_are_not_on_disk_are_found_at_once(
+    planner: Planner, made_faces: Path
+) -> None:
+    whole = read_manifest(made_faces)
+    moved = [
+        replace(s, path=s.path.with_suffix(".gone")) if s.split == "test" else s for s in whole
+    ]
+    with pytest.raises(ManifestError, match="6 pictures of the test 'A' are not on disk"):
+        planner(manifest=Manifest(tuple(moved), whole.root))
+
+
+def test_joined_manifests_hold_all_samples(made_faces: Path, tmp_path: Path) -> None:
+    whole = read_manifest(made_faces)
+    whole.split("test").write(tmp_path / "test.csv")
+    parts = join_manifests([made_faces, made_faces])
+    assert len(parts) == 2 * len(whole)
+    assert parts.root == whole.root
+    with pytest.raises(ManifestError, match="at least one manifest"):
+        join_manifests([])
