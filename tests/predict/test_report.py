@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import pytest
 from PIL import Image
 
 from mfclip.model.srm import srm_kernels
-from mfclip.predict.prediction import Failure, Prediction, Result
+from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.report import Report, noise_picture, printable
+from mfclip.predict.report import Report, printable
+from mfclip.predict.views import noise_picture
 
 CARD = {
     "trained_on": "faces <of> 2024",
     "licence": "research use",
+    "limits": "errs on <small> faces",
     "weights": "embedded",
     "weights_sha256": "c0ffee",
     "faces": "whole",
@@ -87,7 +90,9 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
     page = Page(render(results))
     assert page.open == []
     fake = sum(isinstance(r, Prediction) and r.verdict == "fake" for r in results)
-    assert f"2 faces judged: {fake} called fake, {2 - fake} called real. 1 files" in page.text
+    assert (
+        f"2 faces judged: {fake} called fake, {2 - fake} called real. 1 file could not" in page.text
+    )
     for result in results[:2]:
         assert isinstance(result, Prediction)
         assert f"score {result.score:.3f}" in page.text
@@ -102,6 +107,7 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
         "12.5%",
         "not known",
         "research use",
+        "Known limits : errs on <small> faces",
         "Evidence, not proof.",
         "c0ffee",
         "whole picture",
@@ -113,7 +119,7 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
 def test_page_needs_nothing_from_elsewhere_and_reads_aloud(results: list[Result]) -> None:
     page = Page(render(results))
     assert all(link.startswith(("data:image/", "#")) for link in page.links)
-    assert len(page.images) == 8  # picture, model input, patch, noise, twice
+    assert len(page.images) == 2 + 8  # overview; picture, model input, patch, noise, twice
     assert all(image["alt"] for image in page.images)
     assert page.headings[:3] == ["h1", "h2", "h3"]
     assert page.headings.count("h1") == 1
@@ -124,7 +130,7 @@ def test_pictures_are_the_model_input_its_patch_and_noise(results: list[Result])
     assert isinstance(first, Prediction)
     assert first.pixels is not None
     assert first.patch is not None
-    picture, seen, patch, noise = [image["src"] for image in Page(render(results)).images[:4]]
+    picture, seen, patch, noise = [image["src"] for image in Page(render(results)).images[2:6]]
     assert pixels_of(picture).shape == (256, 256, 3)
     difference = pixels_of(seen).astype(int) - first.pixels
     assert np.abs(difference).mean() < 8  # JPEG
@@ -155,7 +161,33 @@ def test_a_file_changed_since_is_not_shown_beside_its_old_score(results: list[Re
     first = results[0]
     assert isinstance(first, Prediction)
     Image.new("RGB", (50, 50)).save(str(first.path))
-    assert len(Page(render(results)).images) == 7
+    assert len(Page(render(results)).images) == 2 + 7
+
+
+def test_overview_links_each_face_to_its_details(results: list[Result]) -> None:
+    text = render(results)
+    overview = text[text.index('<ul class="overview">') : text.index("</ul>")]
+    assert re.findall(r'href="#(.*?)"', overview) == re.findall(r'<article id="(.*?)"', text)
+    shown = Page(overview)
+    small = [image["src"] for image in shown.images]
+    for source, result in zip(small, results[:2], strict=True):
+        assert isinstance(result, Prediction)
+        assert result.pixels is not None
+        halved = Image.fromarray(result.pixels).resize((192, 192))
+        assert np.abs(pixels_of(source).astype(int) - np.asarray(halved)).mean() < 8  # JPEG
+        assert f"{result.verdict} {result.score:.3f}" in shown.text
+    assert 'class="overview"' not in render(results[:1])
+
+
+def test_kinds_are_named_for_a_fake_only_and_none_as_zero_percent(results: list[Result]) -> None:
+    first = results[0]
+    assert isinstance(first, Prediction)
+    kinds = {"family": (Kind("gan", 0.7), Kind("real", 0.298), Kind("graphics", 0.002))}
+    fake = replace(first, score=0.9, threshold=0.5, kinds=kinds)
+    text = Page(render([fake])).text
+    assert "an indication only: family GAN 70%, real 30%" in text
+    assert "0%, graphics" not in text
+    assert "GAN" not in Page(render([replace(fake, score=0.1)])).text
 
 
 def test_weights_without_figures_are_not_to_be_relied_on() -> None:

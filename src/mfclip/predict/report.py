@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -13,25 +11,17 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
-from mfclip.data.images import read_image
-from mfclip.data.transforms import Pixels
-from mfclip.errors import InputError
 from mfclip.labels import MANIPULATIONS
-from mfclip.model.srm import TRUNCATION, noise_residual
-from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
-from mfclip.predict.predictor import hash_file
+from mfclip.predict.prediction import Failure, Kind, Prediction, Result
+from mfclip.predict.views import show_thumbnail, show_views
 from mfclip.predict.whole_file import write_whole
 from mfclip.provenance import provenance
 
 MAX_PICTURES = 200
 """Faces shown on one page; it counts the others, so that a browser can still open it."""
 
-THUMBNAIL = 432
-"""Longer side of the copy of each picture, pixels."""
+LEAST_SHARE = 0.005
+"""Kinds with a smaller share are not named."""
 
 FIGURES = {
     "auc": "AUC: a fake scores above a real one",
@@ -64,6 +54,7 @@ class Report:
         self.captions = captions or {}
         self.counts = {"fake": 0, "real": 0}
         self._articles: list[str] = []
+        self._overview: list[str] = []
         self._failures: list[Failure] = []
 
     def add(self, result: Result) -> None:
@@ -73,7 +64,9 @@ class Report:
             return
         self.counts[result.verdict] += 1
         if len(self._articles) < MAX_PICTURES:
-            self._articles.append(self._article(result, len(self._articles) + 1))
+            number = len(self._articles) + 1
+            self._articles.append(self._article(result, number))
+            self._overview.append(self._glance(result, number))
 
     def write(self, path: Path) -> None:
         """Write the page whole or not at all.
@@ -90,6 +83,7 @@ class Report:
         return template.substitute(
             title=escape(self.title),
             summary=self._summary(),
+            overview=self._glances(),
             pictures="\n".join(self._articles) or "<p>No picture could be judged.</p>",
             errors=self._errors(),
             limits=_limits(self.model),
@@ -103,7 +97,8 @@ class Report:
             f"{self.counts['fake']} called fake, {self.counts['real']} called real."
         )
         if self._failures:
-            text += f" {len(self._failures)} files could not be judged."
+            failed = len(self._failures)
+            text += f" {failed} {'file' if failed == 1 else 'files'} could not be judged."
         if judged > len(self._articles):
             text += f" This page shows the first {len(self._articles)}."
         return text
@@ -117,18 +112,39 @@ class Report:
         rest = f"<p>and {more} more</p>" if more else ""
         return f'<h2>Could not be judged</h2><div class="scroll"><table>{rows}</table></div>{rest}'
 
-    def _article(self, prediction: Prediction, number: int) -> str:
-        name = printable(_short(prediction.path) if prediction.path else f"picture {number}")
+    def _glances(self) -> str:
+        """Show all faces small, each a link to its details; nothing for a single one."""
+        if len(self._overview) < 2:  # noqa: PLR2004
+            return ""
+        return f'<ul class="overview">{"".join(self._overview)}</ul>'
+
+    def _glance(self, prediction: Prediction, number: int) -> str:
+        name, verdict = _name(prediction, number), prediction.verdict
+        return (
+            f'<li><a href="#face-{number}" title="{escape(name)}">'
+            f"{show_thumbnail(prediction, name)}"
+            f'<span class="verdict {verdict}">{verdict}</span> {prediction.score:.3f}</a>'
+            f"{self._caption(prediction)}</li>"
+        )
+
+    def _caption(self, prediction: Prediction) -> str:
         caption = self.captions.get(prediction.path or "")
-        known = f'<p class="soft">{escape(caption)}</p>' if caption else ""
+        return f'<p class="soft">{escape(caption)}</p>' if caption else ""
+
+    def _article(self, prediction: Prediction, number: int) -> str:
+        name = _name(prediction, number)
         notes = "".join(f'<p class="note">{escape(note)}</p>' for note in prediction.warnings)
         return (
-            f'<article aria-label="{escape(Path(name).name)}">'
-            f"<h3>{escape(Path(name).name)}</h3>{known}"
+            f'<article id="face-{number}" aria-label="{escape(name)}">'
+            f"<h3>{escape(name)}</h3>{self._caption(prediction)}"
             f"{_score(prediction)}{notes}"
-            f'<div class="views">{_views(prediction, self.model)}</div>'
-            f"{_kinds(prediction)}{_file_facts(prediction, name)}</article>"
+            f'<div class="views">{show_views(prediction, self.model)}</div>'
+            f"{_kinds(prediction)}{_file_facts(prediction, number)}</article>"
         )
+
+
+def _name(prediction: Prediction, number: int) -> str:
+    return printable(Path(prediction.path).name) if prediction.path else f"picture {number}"
 
 
 def printable(text: str) -> str:
@@ -154,111 +170,24 @@ def _score(prediction: Prediction) -> str:
     )
 
 
-def _views(prediction: Prediction, model: Mapping[str, Any]) -> str:
-    views = []
-    if picture := _picture(prediction):
-        area = prediction.face or _judged_area(prediction, model)
-        framed = "the face found in it" if prediction.face else "what was judged"
-        views.append(_figure(*picture, area, f"The picture; the frame is {framed}"))
-    if (pixels := prediction.pixels) is not None:
-        size = (prediction.image_size, prediction.image_size)
-        seen = "What the model saw" + ("; the frame is its richest patch" * bool(prediction.patch))
-        views.append(_figure(_image(pixels), size, prediction.patch, seen))
-    if pixels is not None and (box := prediction.patch):
-        patch = pixels[box.top : box.bottom, box.left : box.right]
-        shown = (box.width, box.height)
-        views.append(_figure(_image(patch), shown, None, "Richest patch, enlarged", crisp=True))
-        views.append(
-            _figure(
-                _image(noise_picture(patch), lossless=True),
-                shown,
-                None,
-                "Its noise (SRM), stretched for viewing",
-                crisp=True,
-            )
-        )
-    return "".join(views)
-
-
-def noise_picture(patch: Pixels) -> Pixels:
-    """Show the SRM noise of a patch: grey is none, black and white the strongest kept.
-
-    Args:
-        patch: RGB, uint8 (p, p, 3).
-
-    Returns:
-        Grey as RGB: the mean of the three residuals, -3..3 stretched to 0..255.
-    """
-    planes = torch.from_numpy(np.ascontiguousarray(patch)).permute(2, 0, 1)[None].float() / 255
-    noise = noise_residual(planes)[0].mean(0).numpy()
-    grey = np.rint((noise / TRUNCATION + 1) * 127.5).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def _picture(prediction: Prediction) -> tuple[str, tuple[int, int]] | None:
-    """Return a small copy of the whole picture, and the picture's width and height."""
-    if prediction.path is None:
-        return None
-    try:
-        if hash_file(Path(prediction.path)) != prediction.sha256:
-            return None  # changed since it was judged: it must not stand beside this score
-        small = Image.fromarray(read_image(Path(prediction.path)))
-    except (InputError, OSError):
-        return None
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return _image(np.asarray(small)), (prediction.width, prediction.height)
-
-
-def _judged_area(prediction: Prediction, model: Mapping[str, Any]) -> Box:
-    """Return the part of a whole picture that the model input shows, in the picture's pixels."""
-    side = min(prediction.width, prediction.height)
-    side = round(side * prediction.image_size / int(model.get("resize", prediction.image_size)))
-    left, top = (prediction.width - side) // 2, (prediction.height - side) // 2
-    return Box(left, top, left + side, top + side)
-
-
-def _image(pixels: Pixels, *, lossless: bool = False) -> str:
-    buffer = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if lossless:
-        image.convert("L").save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "JPEG", quality=90)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _figure(
-    source: str, size: tuple[int, int], frame: Box | None, caption: str, *, crisp: bool = False
-) -> str:
-    width, height = size
-    mark = ""
-    if frame:
-        left, top = 100 * frame.left / width, 100 * frame.top / height
-        mark = (
-            f'<span style="left:{left:.2f}%;top:{top:.2f}%;width:{100 * frame.width / width:.2f}%;'
-            f'height:{100 * frame.height / height:.2f}%"></span>'
-        )
-    style = ' class="crisp"' if crisp else ""
-    return (
-        f'<figure><span class="frame"><img{style} src="{source}" width="{width}" '
-        f'height="{height}" alt="{escape(caption)}">{mark}</span>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
 def _kinds(prediction: Prediction) -> str:
-    if not prediction.kinds:
+    """Name the nearest kinds of forgery on each level, for a face called fake."""
+    if not prediction.kinds or prediction.verdict == "real":
         return ""
     rows = [
-        (level, ", ".join(f"{words(k)} {k.probability:.0%}" for k in kinds[:3]))
+        (level, ", ".join(f"{words(k)} {k.probability:.0%}" for k in _likely(kinds)))
         for level, kinds in prediction.kinds.items()
         if level != "label"
     ]
     return (
-        '<p class="soft">Nearest kinds of forgery, an indication by similarity:</p>'
+        '<p class="soft">Nearest kinds by similarity to the prompts, an indication only:</p>'
         f'<div class="scroll"><table>{_rows(rows)}</table></div>'
     )
+
+
+def _likely(kinds: Sequence[Kind]) -> list[Kind]:
+    """Keep at most three kinds, and none that would read as 0%."""
+    return [kind for kind in kinds[:3] if kind.probability >= LEAST_SHARE]
 
 
 def words(kind: Kind) -> str:
@@ -268,7 +197,8 @@ def words(kind: Kind) -> str:
     return kind.name.replace("_", " ") if kind.name in MANIPULATIONS else kind.name
 
 
-def _file_facts(prediction: Prediction, name: str) -> str:
+def _file_facts(prediction: Prediction, number: int) -> str:
+    name = printable(_short(prediction.path)) if prediction.path else f"picture {number}"
     facts = f"{escape(name)}, {prediction.width} x {prediction.height} pixels"
     if prediction.sha256:
         facts += f"<br>SHA-256 <code>{prediction.sha256}</code>"
@@ -278,6 +208,8 @@ def _file_facts(prediction: Prediction, name: str) -> str:
 def _limits(model: Mapping[str, Any]) -> str:
     trained_on = str(model.get("trained_on") or "The weights do not say what they were trained on.")
     lines = [f"<p><strong>Trained on</strong>: {escape(trained_on)}</p>"]
+    if limits := model.get("limits"):
+        lines.append(f"<p><strong>Known limits</strong>: {escape(str(limits))}</p>")
     metrics = model.get("metrics")
     figures = metrics if isinstance(metrics, Mapping) else {}
     splits = {name: part for name, part in figures.items() if isinstance(part, Mapping)}
