@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,13 @@ TINY = {
     "noise": {"widths": (4, 8), "convs": (1, 1), "depth": 1},
     "text": {"depth": 1},
 }
-CARD = {"threshold": 0.0, "trained_on": "nothing", "metrics": {"test": {"auc": float("nan")}}}
+CARD = {
+    "threshold": 0.0,
+    "trained_on": "nothing",
+    "licence": "research [only]",
+    "limits": "errs always",
+    "metrics": {"test": {"auc": float("nan")}},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,6 +88,10 @@ def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
     assert list(document) == ["schema", "model", "predictions", "errors"]
     assert document["schema"] == 1
     assert document["model"]["weights"] == weights
+    assert [document["model"][key] for key in ("limits", "licence")] == [
+        CARD["limits"],
+        CARD["licence"],
+    ]
     assert [entry["path"] for entry in document["predictions"]] == [
         "in/b[red].png",
         "in/sub/a.png",
@@ -123,7 +134,10 @@ def test_table_names_each_picture_and_failures_go_to_the_standard_error(
     done = run("in", "--whole", "--weights", weights)
     rows = [line for line in done.stdout.splitlines() if ".png" in line]
     assert ["b[red].png" in rows[0], "a.png" in rows[1]] == [True, True]
-    assert all("face swap" in row and "fake" in row for row in rows)  # threshold 0
+    kinds = ("fake", "face swap", "GAN", "inswapper_128")  # threshold 0
+    assert all(word in row for row in rows for word in kinds)
+    assert "Limits of the weights: errs always" in done.stdout
+    assert "Licence of the weights: research [only]" in done.stdout
     assert "2 faces judged, 2 called fake" in done.stdout
     assert done.stderr.count("not judged:") == 3
     assert "in/empty.jpg" in done.stderr
@@ -152,7 +166,38 @@ def test_an_output_that_cannot_be_written_is_one_clear_line(
     (folder / "file").touch()
     done = run("in/sub", "--whole", "--weights", weights, option, "file/r")
     assert isinstance(done.exception, ConfigError)
-    assert str(done.exception).startswith("cannot write file/r: ")
+    expected = "cannot write file/r: file is a file, not a folder; choose another place"
+    assert str(done.exception).startswith(expected)
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_an_output_is_tried_before_the_pictures_are_judged(
+    folder: Path, weights: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "file").touch()
+    opened: list[object] = []
+    original = Path.open
+
+    def watched(path: Path, *rest: Any, **named: Any) -> Any:
+        opened.append(path.name)
+        return original(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", watched)
+    run("in/sub/a.png", "--whole", "--weights", weights, option, "file/r")
+    assert "a.png" not in opened
+    run("in/sub/a.png", "--whole", "--weights", weights, option, "new/r")
+    assert "a.png" in opened
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_full_device_is_one_clear_line_and_stays_a_device(
+    folder: Path, weights: str, option: str
+) -> None:
+    done = run("in/sub", "--whole", "--weights", weights, option, "/dev/full")
+    assert isinstance(done.exception, ConfigError)
+    assert "cannot write /dev/full: No space left on device" in str(done.exception)
+    assert Path("/dev/full").is_char_device()
 
 
 def test_wrong_weights_and_device_are_clear(folder: Path, weights: str) -> None:
@@ -163,6 +208,14 @@ def test_wrong_weights_and_device_are_clear(folder: Path, weights: str) -> None:
         assert message in str(done.exception)
     done = run("in/sub", "--whole", "--weights", weights, "--device", "toaster")
     assert isinstance(done.exception, ConfigError)
+
+
+def test_demo_refuses_a_folder_it_cannot_write(folder: Path, weights: str) -> None:
+    (folder / "file").touch()
+    for out in ("file", "file/below"):
+        done = CliRunner().invoke(app, ["demo", "--out", out, "--weights", weights])
+        assert isinstance(done.exception, ConfigError)
+        assert str(done.exception).startswith(f"cannot write {out}/pictures: file is a file")
 
 
 def test_help_states_the_exit_status() -> None:

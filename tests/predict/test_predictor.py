@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -312,9 +313,33 @@ def test_files_that_cannot_be_judged_say_why(predictor: Predictor, tmp_path: Pat
         assert str(tmp_path) not in error  # the record names the path once
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_no_permission_is_said(predictor: Predictor, tmp_path: Path) -> None:
-    locked = tmp_path / "locked.png"
-    Image.new("RGB", (9, 9)).save(locked)
-    locked.chmod(0)
-    assert "no permission" in failed(predictor.predict([locked])[0])
+@pytest.fixture
+def readable_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may look into."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
+def test_no_permission_is_said_and_the_others_are_judged(
+    predictor: Predictor, readable_folder: Path
+) -> None:
+    names = [readable_folder / name for name in ("good.png", "locked.png")]
+    for path in names:
+        Image.new("RGB", (99, 99)).save(path)
+        path.chmod(0o644)
+    judged(predictor.predict(names))  # loads what decodes them
+    names[1].chmod(0)
+    is_root = os.geteuid() == 0  # root may read everything, so become somebody else
+    if is_root:
+        os.seteuid(65534)
+    try:
+        good, locked = predictor.predict(names)
+    finally:
+        if is_root:
+            os.seteuid(0)
+    assert isinstance(good, Prediction)
+    assert failed(locked) == (
+        "no permission to read it; change its permissions or run as its owner"
+    )

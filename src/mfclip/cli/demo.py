@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mfclip.errors import ConfigError, InputError
+from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.errors import InputError
 
 if TYPE_CHECKING:
     from mfclip.data.manifest import Manifest, Sample
@@ -69,7 +70,8 @@ def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]
             raise InputError(f"{result.path}: {result.error}")
         page.add(result)
         judged.append((sample, result))
-    page.write(out / "report.html")
+    with refuse_unwritable(out / "report.html"):
+        page.write(out / "report.html")
     return judged
 
 
@@ -87,10 +89,9 @@ def _copy_pictures(out: Path) -> Manifest:
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
 
     folder = out / "pictures"
-    try:
+    open_folder(folder)
+    with refuse_unwritable(folder):
         shutil.copytree(str(files("mfclip").joinpath(PICTURES)), folder, dirs_exist_ok=True)
-    except (OSError, shutil.Error) as error:
-        raise ConfigError(f"cannot write the demo to {out}: {error}") from error
     return read_manifest(folder / "manifest.csv")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfclip.errors import ConfigError
+from mfclip.cli.output import refuse_unwritable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,13 +80,14 @@ def judge(
     """Judge pictures, write what was asked for, show the rest, and return the exit status."""
     from mfclip.predict.files import find_pictures  # noqa: PLC0415
     from mfclip.predict.report import Report  # noqa: PLC0415
-    from mfclip.predict.whole_file import JsonResults, write_output  # noqa: PLC0415
+    from mfclip.predict.whole_file import JsonResults, write_output, write_whole  # noqa: PLC0415
 
-    table = ResultTable()
     model = predictor.describe()
+    table = ResultTable(model)
     page = Report(model) if report else None
-    with _refuse_unwritable(json, report), ExitStack() as outputs:
-        sinks: list[ResultTable | Report | JsonResults] = [table, *([page] if page else [])]
+    sinks: list[ResultTable | Report | JsonResults] = [table, *([page] if page else [])]
+    with refuse_unwritable(json, report), ExitStack() as outputs:
+        page_file = outputs.enter_context(write_whole(report)) if report else None
         if json is not None:
             file = outputs.enter_context(write_output(None if json == "-" else Path(json)))
             document = JsonResults(file, model)
@@ -98,16 +99,21 @@ def judge(
         ):
             for sink in sinks:
                 sink.add(result)
-        if page and report:
-            page.write(report)
+        if page and page_file:
+            page_file.write(page.render())
     table.show(quiet=json == "-")
     return table.status
 
 
 class ResultTable:
-    """Collects what is shown on the terminal."""
+    """Collects what is shown on the terminal.
 
-    def __init__(self) -> None:
+    Args:
+        model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        self.model = model
         self.num_judged = 0
         self.num_fake = 0
         self._shown: list[Prediction] = []
@@ -157,6 +163,10 @@ class ResultTable:
             f"(threshold {self._shown[0].threshold:.3f}).{more} A score is evidence, not proof.",
             highlight=False,
         )
+        for heading, key in (("Limits", "limits"), ("Licence", "licence")):
+            if text := self.model.get(key):
+                line = f"{heading} of the weights: {_printable(str(text))}"
+                console.print(line, style="dim", highlight=False, markup=False)
 
 
 def _table(predictions: list[Prediction]) -> Table:
@@ -170,7 +180,9 @@ def _table(predictions: list[Prediction]) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("kind, as an indication", overflow="fold")
     table.add_column("richest patch", no_wrap=True)
-    table.add_column("note", overflow="fold")
+    noted = any(prediction.warnings for prediction in predictions)
+    if noted:
+        table.add_column("note", overflow="fold")
     for prediction in predictions:
         patch = prediction.patch
         colour = "red" if prediction.verdict == "fake" else "green"
@@ -180,7 +192,7 @@ def _table(predictions: list[Prediction]) -> Table:
             Text(prediction.verdict, style=colour),
             Text(_indication(prediction)),
             Text(f"at {patch.left},{patch.top}" if patch else ""),
-            Text("; ".join(prediction.warnings)),
+            *([Text("; ".join(prediction.warnings))] if noted else []),
         )
     return table
 
@@ -192,12 +204,12 @@ def _name(prediction: Prediction) -> str:
 
 
 def _indication(prediction: Prediction) -> str:
-    """Name the most similar kind of forgery of a face called fake."""
+    """Name the most similar kind of forgery on each level, for a face called fake."""
     from mfclip.predict.report import words  # noqa: PLC0415
 
     if prediction.verdict == "real":
         return ""
-    kinds = [prediction.likely_kind(level) for level in ("manipulation", "generator")]
+    kinds = [prediction.likely_kind(level) for level in ("manipulation", "family", "generator")]
     return ", ".join(f"{words(kind)} {kind.probability:.0%}" for kind in kinds if kind)
 
 
@@ -221,14 +233,3 @@ def _count_progress(inputs: Iterator[Path | Failure], names: list[str]) -> Itera
     if total <= MANY_FILES:
         return inputs
     return track(inputs, "judging", total=total, console=console, transient=True)
-
-
-@contextmanager
-def _refuse_unwritable(*targets: str | Path | None) -> Iterator[None]:
-    """Turn a failure to write into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        wanted = " or ".join(str(target) for target in targets if target is not None)
-        message = f"cannot write {wanted}: {error.strerror or error}; nothing was written there"
-        raise ConfigError(message) from error

@@ -20,19 +20,25 @@ def write_whole(path: Path) -> Iterator[TextIO]:
     """Open a text file that takes its name only once everything is in it.
 
     Args:
-        path: an older file of that name stays as it is until then; folders are made.
+        path: an older file of that name stays as it is until then, and so does a link to it;
+            folders are made. A pipe or device, such as ``/dev/stdout``, is written straight.
 
     Raises:
         OSError: the folder is not writable or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if path.exists() and not path.is_file():  # never put a file in the place of a device
+        with path.open("w", encoding="utf-8", errors="replace") as file:
+            yield file
+        return
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", errors="replace") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
