@@ -119,6 +119,7 @@ def test_terminal_table_fits_and_shows_the_same_numbers(scores: Scores) -> None:
     console = Console(width=85, file=io.StringIO())
     console.print(found.to_table())
     shown = console.file.getvalue().splitlines()
+    assert "n/a" not in shown[0]
     for row in found.rows:
         line = next(line for line in shown if line.startswith(f"{row.name} "))
         interval = row.intervals["auc"]
@@ -136,11 +137,13 @@ def test_one_class_is_said_not_crashed(scores: Scores) -> None:
     found = evaluate_scores(scores.where(lambda s: s.labels.is_fake), resamples=10)
     assert found.overall.undefined["auc"] == "not defined: only fakes"
     assert "| n/a |" in found.to_markdown()
+    assert "n/a = not defined: only fakes" in found.to_markdown().splitlines()[0]
     assert found.to_dict()["rows"][0]["figures"]["auc"] is None
 
 
 def test_nothing_scored_is_said_not_crashed(scores: Scores) -> None:
     found = evaluate_scores(scores.failed, resamples=10)
+    assert "n/a = not defined: no samples" in found.to_markdown()
     assert [row.level for row in found.rows] == ["overall"]
     assert found.overall.undefined["auc"] == "not defined: no samples"
 

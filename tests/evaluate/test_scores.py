@@ -42,6 +42,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         bad.write(path)
     assert read_scores(path) == good
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_arrays_and_parts() -> None:

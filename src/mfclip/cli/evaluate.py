@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mfclip.cli.output import open_folder, refuse_unwritable
+
+if TYPE_CHECKING:
+    from mfclip.evaluate.report import Evaluation
+
+MAX_ROWS = 20
+"""Pictures without a score that are listed on the terminal; metrics.json has no limit."""
 
 
 def evaluate(
@@ -31,7 +39,11 @@ def evaluate(
     """Score a split; write scores.csv, metrics.json and metrics.md, and print the table.
 
     Every kind of forgery is held against all reals of the split. The intervals (95%) are from a
-    bootstrap over groups. Pictures that cannot be read are listed and left out.
+    bootstrap over groups; n/a means not defined, e.g. for a split of one class. Pictures that
+    cannot be read are listed and left out.
+
+    Exit status: 0, everything was scored; 1, some pictures could not be scored (they are listed and
+    in no figure); 2, nothing could be scored, or the command was wrong.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
@@ -43,9 +55,10 @@ def evaluate(
 
     settings = load_config(None, set_ or []).evaluate
     rows = read_manifest(manifest)
+    open_folder(out)
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"scoring {split}", total=None)
+    with refuse_unwritable(out), Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"scoring {split}", total=None, visible=console.is_terminal)
         evaluation = evaluate_weights(
             weights,
             rows,
@@ -57,6 +70,19 @@ def evaluate(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     Console().print(evaluation.to_table())
-    for path, error in evaluation.errors[:10]:
-        console.print(f"not scored: {path}: {error}", style="yellow", highlight=False)
     typer.echo(f"scores.csv, metrics.json and metrics.md are in {out}")
+    raise typer.Exit(_tell_errors(evaluation))
+
+
+def _tell_errors(evaluation: Evaluation) -> int:
+    """List the pictures without a score on the standard error, and return the exit status."""
+    from mfclip.predict.report import printable  # noqa: PLC0415
+
+    errors = evaluation.errors
+    for path, error in errors[:MAX_ROWS]:
+        typer.echo(f"not scored: {printable(path)}: {printable(error)}", err=True)
+    if len(errors) > MAX_ROWS:
+        typer.echo(f"not scored: {len(errors) - MAX_ROWS} more; metrics.json lists all", err=True)
+    if evaluation.overall.num_real + evaluation.overall.num_fake == 0:
+        return 2
+    return 1 if errors else 0

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mfclip.cli.output import open_folder, refuse_unwritable
+
 
 def release(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
@@ -34,7 +36,10 @@ def release(
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
     facts = {name: text for name, text in words.items() if text}
     rows = read_manifest(manifest)
-    evaluations = run_release(run, rows, out, splits=splits.split(","), facts=facts)
+    names = [name.strip() for name in splits.split(",")]
+    open_folder(out.parent)
+    with refuse_unwritable(out):
+        evaluations = run_release(run, rows, out, splits=names, facts=facts)
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
     typer.echo(f"weights, card and evaluations: {out}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mfclip.errors import InputError
 from mfclip.evaluate.bootstrap import Interval, bootstrap_intervals
 from mfclip.evaluate.metrics import FIGURES, Metrics, compute_metrics
-from mfclip.evaluate.scores import ScoredSample, Scores
+from mfclip.evaluate.scores import ScoredSample, Scores, write_text
 from mfclip.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
@@ -121,12 +120,12 @@ class Evaluation:
         }
 
     def write(self, path: Path) -> None:
-        """Write JSON, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        """Write JSON, whole or not at all.
+
+        Raises:
+            OSError: the folder is not writable or the disk is full.
+        """
+        write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_table(self) -> Table:
         """Draw the rows for a terminal of some 85 columns; of the intervals only AUC's."""
@@ -139,14 +138,15 @@ class Evaluation:
             title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD, padding=0
         )
         table.show_edge = False
-        table.add_column("fakes", overflow="fold")
+        table.add_column("fakes", overflow="fold", min_width=max(map(len, ROW_LEVELS)))
         for heading in ("n", "AUC", "95%", *SHORT_HEADINGS.values()):
             table.add_column(heading, justify="right")
         level = "overall"
         for row in self.rows:
             if row.level != level:
                 level = row.level
-                table.add_row(Text(f"by {level}", style="bold"))
+                table.add_section()
+                table.add_row(Text(level, style="bold"))
             table.add_row(Text(row.name), *_short_cells(row))
         return table
 
@@ -169,7 +169,10 @@ class Evaluation:
                 f"; [95% interval] from {self.resamples} resamples of {self.num_groups} groups, "
                 f"seed {self.seed}"
             )
-        return f"{text}; {len(self.errors)} sample(s) not scored" if self.errors else text
+        if self.errors:
+            text += f"; {len(self.errors)} sample(s) not scored"
+        reasons = sorted(set(self.overall.undefined.values()))
+        return "; ".join([text, *(f"n/a = {reason}" for reason in reasons)])
 
 
 def evaluate_scores(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import Progress, score_manifest
-from mfclip.evaluate.scores import Scores
+from mfclip.evaluate.scores import Scores, write_text
 
 
 def evaluate_weights(
@@ -47,18 +46,20 @@ def evaluate_weights(
     Raises:
         ConfigError: the threshold would be fitted on the split that is evaluated.
         ManifestError: a split is empty.
+        OSError: `out` cannot be written.
         WeightsError: the weights cannot be used.
     """
     if fit_split == split:
         raise ConfigError(f"a threshold fitted on '{split}' itself says nothing; fit on validation")
+    part = manifest.split(split)
     settings = settings or EvaluateSettings()
+    out.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
     detector, card = load_detector(weights)
     detector.to(device)
     threshold = card.get("threshold")
     if fit_split is not None:
         fitted = _score(detector, card, manifest.split(fit_split), settings, None).scored
         threshold = fit_threshold(fitted.score, fitted.target)
-    part = manifest.split(split)
     scores = _score(detector, card, part, settings, progress)
     evaluation = evaluate_scores(
         scores,
@@ -70,7 +71,7 @@ def evaluate_weights(
     )
     scores.write(out / "scores.csv")
     evaluation.write(out / "metrics.json")
-    _write_text(out / "metrics.md", evaluation.to_markdown())
+    write_text(out / "metrics.md", evaluation.to_markdown())
     return evaluation
 
 
@@ -90,9 +91,3 @@ def _score(
         precision=settings.precision,
         progress=progress,
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

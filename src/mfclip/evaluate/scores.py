@@ -7,6 +7,7 @@ error``. A sample that could not be scored has an error and no score.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,14 +122,31 @@ class Scores:
         return [sample.group for sample in self.samples]
 
     def write(self, path: Path) -> None:
-        """Write CSV, whole or not at all; scores keep every digit."""
-        partial = path.with_name(f".{path.name}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(map(_row, self.samples))
+        """Write CSV, whole or not at all; scores keep every digit.
+
+        Raises:
+            OSError: the folder is not writable or the disk is full.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(map(_row, self.samples))
+        write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; its folder is made.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; an older file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
         os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_scores(path: Path) -> Scores:
