@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from mfclip.cli.demo import demo
-from mfclip.cli.predict import predict
+from mfclip.cli.predict import MAX_NOTES, predict
 from mfclip.config import build_config
 from mfclip.detectors import save_detector
 from mfclip.errors import ConfigError, WeightsError
@@ -141,6 +141,15 @@ def test_table_names_each_picture_and_failures_go_to_the_standard_error(
     assert "2 faces judged, 2 called fake" in done.stdout
     assert done.stderr.count("not judged:") == 3
     assert "in/empty.jpg" in done.stderr
+
+
+def test_notes_stand_below_the_table_and_do_not_flood_it(folder: Path, weights: str) -> None:
+    for number in range(MAX_NOTES + 2):
+        Image.new("RGB", (60, 60)).save(folder / f"in/sub/small[{number}].png")
+    done = run("in/sub", "--whole", "--weights", weights)
+    assert done.stdout.count("(60 pixels)") == MAX_NOTES
+    assert "note: in/sub/small[0].png: small face (60 pixels)" in done.stdout
+    assert "and 2 more notes" in done.stdout
 
 
 def test_threshold_of_the_user_decides(folder: Path, weights: str) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_ROWS = 500
 """Rows of the table; the JSON form has no limit."""
 
+MAX_NOTES = 20
+"""Reasons to trust a score less that are listed below the table."""
+
 MANY_FILES = 20
 """A progress bar appears above this number of files."""
 
@@ -155,6 +158,7 @@ class ResultTable:
         if not console.is_terminal:  # a file or a pipe: keep each result on one line
             console.width = 20 + max(90, *(80 + len(p.path or "") for p in self._shown))
         console.print(_table(self._shown))
+        self._show_notes(console)
         rest = self.num_judged - len(self._shown)
         more = f" The table holds the first {MAX_ROWS}; --json gives all." if rest else ""
         count = "1 face" if self.num_judged == 1 else f"{self.num_judged} faces"
@@ -168,6 +172,13 @@ class ResultTable:
                 line = f"{heading} of the weights: {_printable(str(text))}"
                 console.print(line, style="dim", highlight=False, markup=False)
 
+    def _show_notes(self, console: Console) -> None:
+        notes = [(_name(p), warning) for p in self._shown for warning in p.warnings]
+        for name, note in notes[:MAX_NOTES]:
+            console.print(f"note: {name}: {note}", style="yellow", highlight=False, markup=False)
+        if len(notes) > MAX_NOTES:
+            console.print(f"and {len(notes) - MAX_NOTES} more notes; --json gives all")
+
 
 def _table(predictions: list[Prediction]) -> Table:
     from rich import box  # noqa: PLC0415
@@ -180,9 +191,6 @@ def _table(predictions: list[Prediction]) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("kind, as an indication", overflow="fold")
     table.add_column("richest patch", no_wrap=True)
-    noted = any(prediction.warnings for prediction in predictions)
-    if noted:
-        table.add_column("note", overflow="fold")
     for prediction in predictions:
         patch = prediction.patch
         colour = "red" if prediction.verdict == "fake" else "green"
@@ -192,7 +200,6 @@ def _table(predictions: list[Prediction]) -> Table:
             Text(prediction.verdict, style=colour),
             Text(_indication(prediction)),
             Text(f"at {patch.left},{patch.top}" if patch else ""),
-            *([Text("; ".join(prediction.warnings))] if noted else []),
         )
     return table
 
