@@ -52,7 +52,7 @@ def test_audit_writes_a_report_and_its_figures(made_faces: Path, tmp_path: Path)
     result = run("audit", made_faces, "-o", out, "--workers", 0)
     assert result.exit_code == 0, result.output
     assert "can score 1.00 by file size alone" in result.output  # PNGs of a fine grid are larger
-    assert "<html" in out.read_text()
+    assert f"cheat with? {made_faces.parent.name}/manifest.csv</h1>" in out.read_text()
     assert json.loads(out.with_suffix(".json").read_text())["num_images"] == 48
 
 

@@ -26,7 +26,7 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
 def test_the_manifest_can_be_read_back_from_another_folder(tmp_path: Path, name: str) -> None:
     root = make_tree(tmp_path / "mine")
     out = tmp_path / "lists" / name
@@ -57,7 +57,7 @@ def test_options_are_parsed_to_their_types() -> None:
     ("arguments", "message"),
     [
         (["genfaces", "x"], "did you mean 'genface'?"),
-        (["folders", "x", "--out", "m.jsonl"], "end in .parquet or .csv, but got 'm.jsonl'"),
+        (["folders", "x", "--out", "m.txt"], "end in .parquet, .csv, .jsonl, but got 'm.txt'"),
         (["folders", "x", "--option", "group_by"], "expected --option KEY=VALUE"),
         (["folders", "x", "--option", "groupby=file"], "did you mean 'group_by'?"),
         (["folders", "x", "--option", "group_by=name"], "one of ['file', 'folder']"),

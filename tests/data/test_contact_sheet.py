@@ -6,6 +6,7 @@ from PIL import Image
 
 from mfclip.data.contact_sheet import LABEL_WIDTH, MARGIN, choose, contact_sheet
 from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.video import write_video
 from mfclip.errors import ManifestError
 from mfclip.labels import Labels
 
@@ -57,6 +58,16 @@ def test_a_damaged_picture_is_crossed_out(tmp_path: Path) -> None:
     real, fake = _centres(contact_sheet(manifest, columns=1, size=32), 1, 32)
     assert real == [GREEN]
     assert fake not in ([GREEN], [BLUE])
+
+
+def test_of_a_video_the_middle_frame_is_shown(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    plain = [np.full((32, 32, 3), level, np.uint8) for level in (0, 128, 255)]
+    write_video(tmp_path / "a.mp4", plain, 5.0)
+    samples = (Sample(tmp_path / "a.mp4", Labels(False), "train", "a"),)
+    sheet = contact_sheet(Manifest(samples, tmp_path), columns=1, size=32)
+    centre = _centres(sheet, 1, 32)[0][0]
+    assert all(abs(value - 128) <= 3 for value in centre)
 
 
 def test_every_row_is_labelled(tmp_path: Path) -> None:

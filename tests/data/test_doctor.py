@@ -1,4 +1,5 @@
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from mfclip.data.doctor import Finding, doctor, exit_code
 from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.data.sources import SOURCES
+from mfclip.data.video import write_video
 from mfclip.labels import Labels
 
 FAKE = Labels(True, "face_swap", "gan", "Swapper")
@@ -63,6 +65,28 @@ def test_published_counts(healthy: Manifest, published: int, word: str) -> None:
     finding = _only(doctor(healthy, expected={"face_swap": published}), "published counts")
     assert word in finding.what
     assert (finding.severity, finding.count) == ("warning", 1)
+
+
+def test_published_counts_of_a_split(healthy: Manifest) -> None:
+    expected = {"Swapper": 6, "train/Swapper": 2, "val/Swapper": 3, "Other": 9, "val/Other": 4}
+    findings = [f for f in doctor(healthy, expected=expected) if f.check == "published counts"]
+    assert [f.what for f in findings] == [
+        "val/Swapper: 2 of the 3 published are there",
+        "Other: 0 of the 9 published are there",  # and not once more for its splits
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "published"),
+    [
+        ("faceforensics", {"train/Deepfakes": 720, "val/youtube": 140, "test/FaceShifter": 140}),
+        ("celebdf_v2", {"test/real": 178, "test/fake": 340}),
+        ("deeperforensics", {"train/DF-VAE": 703, "val/DF-VAE": 96, "test/DF-VAE": 201}),
+        ("dfdc", {"test": 5000}),
+    ],
+)
+def test_published_splits_are_compared(source: str, published: dict[str, int]) -> None:
+    assert published.items() <= SOURCES[source].expected.items()
 
 
 def test_frames_of_one_video_count_once(healthy: Manifest) -> None:
@@ -178,11 +202,47 @@ def test_formats_and_sizes_that_differ_by_label(healthy: Manifest) -> None:
     assert set(_only(findings, "sizes").examples) == {"96x96: 6", "50x40: 6"}
 
 
-def test_videos_are_counted_and_not_opened(healthy: Manifest, tmp_path: Path) -> None:
-    video = Sample(tmp_path / "none.mp4", FAKE, "train", "v")
-    findings = doctor(replace(healthy, samples=(*healthy, video)))
-    assert _only(findings, "videos").count == 1
-    assert exit_code(findings) == 0
+def _with_videos(manifest: Manifest) -> tuple[Manifest, Path]:
+    """Two more samples: the same little video, twice."""
+    pytest.importorskip("av")
+    noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
+    paths = [manifest.root / name for name in ("whole.mp4", "other.MP4")]
+    write_video(paths[0], noise, 10.0)
+    shutil.copy(paths[0], paths[1])
+    videos = [Sample(path, FAKE, "train", path.stem) for path in paths]
+    return replace(manifest, samples=(*manifest, *videos)), paths[1]
+
+
+def test_whole_videos_are_counted_and_no_finding(healthy: Manifest) -> None:
+    findings = doctor(_with_videos(healthy)[0])
+    assert _only(findings, "videos").what == "2 videos are listed; 2 of them open at both ends"
+    assert exit_code(findings, strict=True) == 0
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut short"])
+def test_absent_and_damaged_videos(healthy: Manifest, damage: str) -> None:
+    manifest, path = _with_videos(healthy)
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "absent":
+        path.write_bytes(data[: len(data) // 2 if damage == "cut short" else 0])
+    findings = doctor(manifest)
+    finding = _only(findings, "files" if damage == "absent" else "decode")
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert finding.examples[0].startswith(str(path))
+    assert "1 of them open" in _only(findings, "videos").what
+    assert exit_code(findings) == 2
+
+
+def test_without_pyav_absent_videos_are_still_found(
+    healthy: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, path = _with_videos(healthy)
+    path.unlink()
+    monkeypatch.setitem(sys.modules, "av", None)
+    findings = doctor(manifest)
+    assert _only(findings, "files").examples == (str(path),)
+    assert "pip install 'mfclip[video]'" in _only(findings, "videos").what
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from mfclip.data.parallel import CHUNK, map_parallel
+from mfclip.errors import MfclipError
 
 
 def test_order_is_kept_and_progress_ends_at_the_total() -> None:
@@ -18,6 +19,12 @@ def test_nothing_is_read_ahead_in_one_process() -> None:
     stream = map_parallel(seen.append, range(10 * CHUNK))
     next(stream)
     assert len(seen) == CHUNK
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_run_with_advice() -> None:
+    with pytest.raises(MfclipError, match="fewer --workers"):
+        list(map_parallel(os._exit, [1] * (CHUNK + 1), workers=1))
 
 
 @pytest.mark.slow

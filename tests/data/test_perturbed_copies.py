@@ -139,7 +139,7 @@ def test_picture_outside_the_root_stays_below_the_folder(tmp_path: Path) -> None
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     gone = Manifest((Sample(tmp_path / "gone.png", Labels(False), "test", "x"),), tmp_path)
-    with pytest.raises(ManifestError, match="none of the 1 pictures could be read"):
+    with pytest.raises(ManifestError, match="none of the 1 files could be read"):
         perturb_manifest(gone, tmp_path / "out", ["CC"], [1])
     assert "no such file" in (tmp_path / "out" / "failures.csv").read_text()
 

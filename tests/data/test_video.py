@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mfclip.data.video import frames, probe, write_video
+from mfclip.data.video import check_ends, frames, probe, write_video
 from mfclip.errors import InputError
 
 av = pytest.importorskip("av")
@@ -159,6 +159,31 @@ def test_what_is_no_video(tmp_path, content, message):
         list(frames(path))
     with pytest.raises(InputError, match=message):
         probe(path)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "mov", "ts"])
+def test_whole_videos_have_both_ends(tmp_path, ending):
+    check_ends(encode(tmp_path / f"a.{ending}", [grey(i) for i in range(60)]))
+
+
+@pytest.mark.parametrize("gop", [12, 250])
+def test_a_missing_end_is_found(tmp_path, gop):
+    chance = np.random.default_rng(0)
+    images = [chance.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(50)]
+    whole, path = encode(tmp_path / "whole.mp4", images, gop=gop), tmp_path / "download.mp4"
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as copy,
+    ):  # the header first, as videos for the web have it
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    check_ends(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(InputError, match="its end is missing"):
+        check_ends(path)
 
 
 def test_header_cut_off(video):

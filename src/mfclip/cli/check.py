@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.audit import Audit, verdict
 from mfclip.data.audit import audit as run_audit
 from mfclip.data.audit_report import render_report
@@ -87,21 +88,23 @@ def audit(
     workers: Workers = None,
 ) -> None:
     """Measure what a detector could cheat with: AUC of trivial features, for each generator."""
+    _check_ending(out, ".html")
     rows = read_manifest(manifest, root=root)
-    with _progress() as progress:
-        result = run_audit(
-            rows,
-            train=train,
-            test=test,
-            limit=limit,
-            workers=_count(workers),
-            seed=seed,
-            progress=progress,
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(render_report(result, manifest.stem), encoding="utf-8")
-    text = json.dumps(result.as_dict(), indent=2)
-    out.with_suffix(".json").write_text(text, encoding="utf-8")
+    figures = out.with_suffix(".json")
+    open_folder(out.parent)
+    with refuse_unwritable(out, figures):
+        with _progress() as progress:
+            result = run_audit(
+                rows,
+                train=train,
+                test=test,
+                limit=limit,
+                workers=_count(workers),
+                seed=seed,
+                progress=progress,
+            )
+        out.write_text(render_report(result, _title(manifest)), encoding="utf-8")
+        figures.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
     _print_verdict(result)
     typer.echo(f"report -> {out}")
 
@@ -116,14 +119,26 @@ def show(
     seed: Annotated[int, typer.Option(help="Of the choice of pictures.")] = 0,
 ) -> None:
     """Draw a contact sheet: some pictures of every class and generator."""
+    _check_ending(out, ".png")
     rows = read_manifest(manifest, root=root)
     part: Manifest = rows.split(split) if split else rows
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"expected --out to end in .png, but got '{out.name}'")
-    sheet = contact_sheet(part, columns=columns, size=size, seed=seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    open_folder(out.parent)
+    with refuse_unwritable(out):
+        sheet = contact_sheet(part, columns=columns, size=size, seed=seed)
+        sheet.save(out)
     typer.echo(f"contact sheet, {sheet.width}x{sheet.height} pixels -> {out}")
+
+
+def _check_ending(out: Path, ending: str) -> None:
+    if out.suffix.lower() != ending:
+        raise ConfigError(f"expected --out to end in {ending}, but got '{out}'")
+    if out.is_dir():
+        raise ConfigError(f"expected --out to be a file, but {out} is a folder")
+
+
+def _title(manifest: Path) -> str:
+    """The folder's name says more than "manifest.csv" alone."""
+    return "/".join(manifest.absolute().parts[-2:])
 
 
 def _find_source(name: str) -> Source:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import read_manifest
 from mfclip.data.shards import write_shards
 
@@ -26,7 +27,9 @@ def pack(
     rows = read_manifest(manifest)
     for name in [split] if split else sorted({sample.split for sample in rows}):
         part = rows.split(name)
-        index = write_shards(part, out / name, samples_per_shard=faces, seed=seed)
+        open_folder(out / name)
+        with refuse_unwritable(out / name):
+            index = write_shards(part, out / name, samples_per_shard=faces, seed=seed)
         typer.echo(
             f"split '{name}': {len(part)} faces in {len(index.names)} shards -> {out / name}"
         )

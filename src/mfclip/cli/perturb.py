@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import read_manifest
 from mfclip.data.perturbations import LEVELS, PERTURBATIONS
 from mfclip.data.perturbed_copies import FAILURES, PerturbReport, perturb_manifest
@@ -57,7 +58,8 @@ def perturb(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    with Progress(*columns, console=console) as bar:
+    open_folder(out)
+    with refuse_unwritable(out), Progress(*columns, console=console) as bar:
         task = bar.add_task("perturbing")
         report = perturb_manifest(
             part,

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.crop_input import PrepareOptions
 from mfclip.data.manifest import read_manifest
 from mfclip.data.prepare import PrepareReport
@@ -55,7 +56,11 @@ def prepare(
         TextColumn("time left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    open_folder(out)
+    with (
+        refuse_unwritable(out),
+        Progress(*columns, console=Console(stderr=True)) as bar,
+    ):
         task = bar.add_task("finding faces", total=None)
         report = run(
             table,

@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.sources import SOURCES, ScanOptions, Source
 from mfclip.errors import ConfigError
 
 _CHOICES = {"prefer": ("videos", "frames"), "group_by": ("file", "folder")}
-_ENDINGS = (".parquet", ".csv")
+_ENDINGS = (".parquet", ".csv", ".jsonl")
 _SPLITS = ("train", "val", "test")
 
 
@@ -26,7 +27,7 @@ def scan(
     source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}.")],
     root: Annotated[Path, typer.Argument(help="Folder of the data set (for 'table': the file).")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Manifest to write: .parquet or .csv.")
+        Path, typer.Option("--out", "-o", help="Manifest to write: .parquet, .csv or .jsonl.")
     ] = Path("manifest.parquet"),
     option: Annotated[
         list[str] | None,
@@ -44,11 +45,16 @@ def scan(
     disk is in docs/data.
     """
     if out.suffix not in _ENDINGS:
-        raise ConfigError(f"expected --out to end in .parquet or .csv, but got '{out.name}'")
+        raise ConfigError(f"expected --out to end in {', '.join(_ENDINGS)}, but got '{out}'")
+    if out.is_dir():
+        raise ConfigError(f"expected --out to be a file, but {out} is a folder")
     chosen = _find_source(source)
-    result = chosen.scan(root, replace(parse_options(option or [], chosen), seed=seed))
-    manifest = replace(result.manifest, root=out.absolute().parent)
-    manifest.write(out)
+    options = replace(parse_options(option or [], chosen), seed=seed)
+    open_folder(out.parent)
+    with refuse_unwritable(out):
+        result = chosen.scan(root, options)
+        manifest = replace(result.manifest, root=out.absolute().parent)
+        manifest.write(out)
     Console().print(_counts(manifest))
     for note in result.notes:
         typer.echo(f"note: {note}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.video import frames, is_picture
 from mfclip.errors import InputError, ManifestError
 
 MARGIN = 6
@@ -26,8 +29,8 @@ def contact_sheet(
     """Draw one row of pictures for each class and generator, reals first.
 
     The choice depends on the seed, the row and its pictures alone: a generator that is added leaves
-    the other rows as they are. Pictures are scaled to fit and never cropped; one that cannot be
-    read is a crossed square.
+    the other rows as they are. Pictures are scaled to fit and never cropped; of a video the middle
+    frame is shown; what cannot be read is a crossed square.
 
     Args:
         manifest: what to draw from.
@@ -37,6 +40,7 @@ def contact_sheet(
 
     Raises:
         ManifestError: the manifest is empty, or `columns` or `size` is too small.
+        MissingExtraError: a video is to be shown and PyAV is not installed.
     """
     if columns < 1 or size < 16:  # noqa: PLR2004
         message = f"expected columns >= 1 and size >= 16, but got {columns} and {size}"
@@ -81,17 +85,21 @@ def _write_label(
     colour = FAKE if target else REAL
     draw.rectangle((MARGIN, top, MARGIN + 5, top + size - 1), fill=colour)
     lines = [generator, "fake" if target else "real", manipulation.replace("_", " "), family]
-    lines = [line for line in (*lines, f"{count} pictures") if line]
+    lines = [line for line in (*lines, f"{count} files") if line]
     step = min(22, size // len(lines))
     font = ImageFont.load_default(min(15, step))
     for place, line in enumerate(lines):
         draw.text((MARGIN + 14, top + place * step), line[:30], fill=INK, font=font)
 
 
+def _read(path: Path) -> NDArray[np.uint8]:
+    return read_image(path) if is_picture(path) else next(frames(path, count=1)).image
+
+
 def _tile(sample: Sample, size: int) -> Image.Image:
     tile = Image.new("RGB", (size, size), GAP)
     try:
-        picture = Image.fromarray(read_image(sample.path))
+        picture = Image.fromarray(_read(sample.path))
     except InputError:
         draw = ImageDraw.Draw(tile)
         draw.line((0, 0, size, size), fill=INK, width=2)

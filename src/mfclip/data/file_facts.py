@@ -10,7 +10,8 @@ from PIL import Image
 
 from mfclip.data.duplicates import hash_content, hash_image
 from mfclip.data.images import read_image
-from mfclip.errors import InputError
+from mfclip.data.video import check_ends
+from mfclip.errors import InputError, MissingExtraError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Facts:
         absent: there is no such file.
         content: equal for equal files.
         look: perceptual hash, four 64-bit words.
-        format: Pillow's name, e.g. ``JPEG``.
+        format: Pillow's name, e.g. ``JPEG``; ``video`` for a video that was opened.
         width: pixels, upright.
         height: pixels, upright.
     """
@@ -34,6 +35,17 @@ class Facts:
     format: str = ""
     width: int = 0
     height: int = 0
+
+
+def read_video_facts(path: Path) -> Facts:
+    """Open one video, if PyAV is there to do so; a damaged or absent file is reported."""
+    try:
+        check_ends(path)
+    except MissingExtraError:
+        return Facts() if path.is_file() else Facts("no such file", absent=True)
+    except InputError as error:
+        return Facts(str(error).removeprefix(f"{path}: "), absent=not path.is_file())
+    return Facts(format="video")
 
 
 def read_facts(path: Path) -> Facts:

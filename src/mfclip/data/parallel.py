@@ -6,8 +6,11 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
+
+from mfclip.errors import MfclipError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,6 +47,9 @@ def map_parallel(
         stage: name handed to `progress`.
         progress: told the count after each chunk.
 
+    Raises:
+        MfclipError: a process was killed.
+
     Example:
         >>> list(map_parallel(abs, [-2, 3]))
         [2, 3]
@@ -72,6 +78,9 @@ def _chunks(function: Callable[[T], R], items: Sequence[T], workers: int) -> Ite
             for chunk in islice(chunks, 1):
                 running.append(pool.submit(_call, function, chunk))
             yield results
+    except BrokenProcessPool:
+        message = "a process was ended from outside, perhaps for want of memory"
+        raise MfclipError(f"{message}; run again with fewer --workers") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -23,6 +23,7 @@ from mfclip.data.perturbations import (
     perturb,
     seed_of,
 )
+from mfclip.data.video import is_picture
 from mfclip.errors import ConfigError, InputError, ManifestError, require
 
 FAILURES = "failures.csv"
@@ -118,9 +119,9 @@ def perturb_manifest(
     _write_failures(out_dir / FAILURES, failures)
     good = manifest.where(lambda sample: sample.path not in failures)
     if not good.samples:
-        raise ManifestError(
-            f"none of the {len(manifest)} pictures could be read; see {out_dir / FAILURES}"
-        )
+        hint = "" if any(map(is_picture, names)) else "; run 'mfclip data prepare' on videos first"
+        message = f"none of the {len(manifest)} files could be read; see {out_dir / FAILURES}"
+        raise ManifestError(message + hint)
     return PerturbReport(
         {cell: _write_manifest(good, folder, names) for cell, folder in cells.items()},
         written=sum(o.written for o in outcomes),

@@ -30,6 +30,20 @@ QUALITY = 18
 """Constant rate factor of written videos, 0 to 51, lower is better; 18 is visually lossless."""
 
 
+SLACK = 0.5
+"""Seconds by which the stated end of a whole video may lie behind its last frame."""
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its ending that a file is not taken for a video.
+
+    Example:
+        >>> is_picture(Path("a.png")), is_picture(Path("a.MP4"))
+        (True, False)
+    """
+    return path.suffix.lower() not in VIDEO_SUFFIXES
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of a video.
@@ -132,6 +146,28 @@ def probe(path: Path) -> VideoInfo:
     raise InputError(f"{path}: no frame of this video can be decoded; get the file anew")
 
 
+def check_ends(path: Path) -> None:
+    """Decode the first frame and look for the last: finds videos that are broken or cut short.
+
+    Quick, since nothing between is read: damage in the middle is not found, nor a missing end where
+    the header states no length (Matroska).
+
+    Raises:
+        InputError: no such file, no video, no frame at its start, or nothing at its end.
+    """
+    with _open(path) as (container, stream):
+        if next(_good_frames(container, stream), None) is None:
+            raise InputError(f"{path}: its first frames cannot be decoded; get the file anew")
+        if not stream.duration:
+            return
+        end = (stream.start_time or 0) + stream.duration
+        container.seek(end, stream=stream, backward=True)
+        last = max((p.pts or 0 for p in _packets(container, stream) if p.size), default=0)
+        missing = float((end - last) * stream.time_base)
+        if missing > SLACK + float(1 / (stream.average_rate or 25)):
+            raise InputError(f"{path}: its end is missing; the file was cut short, get it anew")
+
+
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float) -> None:
     """Write pictures as an H.264 video, whole or not at all.
 
@@ -186,8 +222,8 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
         raise InputError(f"{path}: the file is empty (0 bytes); expected a video")
     try:
         container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        message = f"{path}: not a video that FFmpeg can read, or its header is cut off ({error})"
+    except (av.FFmpegError, OSError):
+        message = f"{path}: not a video that FFmpeg can read, or its header is cut off"
         raise InputError(message) from None
     with container:
         cover = av.stream.Disposition.attached_pic

@@ -141,7 +141,10 @@ CELEBDF_V2 = Source(
     scan=scan,
     page=PAGE,
     options=("prefer", "lists"),
-    expected={"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639},
+    expected={
+        **{"Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639},
+        **{"test/real": 178, "test/fake": 340},
+    },
     unit="videos",
     citation="Li et al., Celeb-DF, CVPR 2020",
     official_groups=True,

@@ -76,7 +76,8 @@ class Source:
         page: its page in the documentation.
         options: names of the `ScanOptions` fields it heeds besides `val_fraction` and `seed`.
         expected: published number of `unit` for each class; a class is the manifest's generator,
-            which for real faces is the name of their source. Empty if nothing is published.
+            which for real faces is the name of their source, and may be headed by a split, as in
+            ``test/Deepfakes``. Empty if nothing is published.
         unit: what `expected` counts.
         citation: where the numbers are published.
         official_groups: whether the official split is known to tear groups apart.

@@ -127,7 +127,10 @@ DEEPERFORENSICS = Source(
     scan=scan,
     page=PAGE,
     options=("ff_root", "compression", "prefer", "lists"),
-    expected={"youtube": 1000, **{_generator(variant): 1000 for variant in VARIANTS}},
+    expected={
+        **{"youtube": 1000, **{_generator(variant): 1000 for variant in VARIANTS}},
+        **{"train/DF-VAE": 703, "val/DF-VAE": 96, "test/DF-VAE": 201},
+    },
     unit="videos",
     citation="Jiang et al., DeeperForensics-1.0, CVPR 2020: 11,000 manipulated videos",
 )

@@ -128,7 +128,7 @@ DFDC = Source(
     scan=scan,
     page=PAGE,
     options=("prefer",),
-    expected={"DFDC-real": 19154 + 2500, "DFDC-fake": 100000 + 2500},
+    expected={"DFDC-real": 19154 + 2500, "DFDC-fake": 100000 + 2500, "test": 5000},
     unit="videos",
     citation=(
         "Dolhansky et al., arXiv 2006.07397: 119,154 training clips of which 100,000 fake; "

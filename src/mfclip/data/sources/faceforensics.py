@@ -41,6 +41,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
 """The five methods on the 1,000 YouTube videos, and what each is at level 2."""
 
 _DFD = "DeepFakeDetection"
+_LISTED = {"train": 720, "val": 140, "test": 140}
 _YOUTUBE, _ACTORS = "original_sequences/youtube", "original_sequences/actors"
 
 
@@ -201,7 +202,10 @@ FACEFORENSICS = Source(
     scan=scan,
     page=PAGE,
     options=("compression", "prefer", "lists"),
-    expected={"youtube": 1000, **dict.fromkeys(METHODS, 1000), "actors": 363, _DFD: 3068},
+    expected={
+        **{"youtube": 1000, **dict.fromkeys(METHODS, 1000), "actors": 363, _DFD: 3068},
+        **{f"{split}/{name}": n for name in ("youtube", *METHODS) for split, n in _LISTED.items()},
+    },
     unit="videos",
     citation="Roessler et al., FaceForensics++, ICCV 2019, and the DeepFakeDetection release",
 )
