@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from mfclip.cli.app import app
 from mfclip.config import build_config
 from mfclip.detectors import build_detector, save_detector
-from mfclip.errors import ConfigError, ManifestError, MfclipError, WeightsError
+from mfclip.errors import ConfigError, ManifestError, MfclipError, MissingExtraError, WeightsError
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
@@ -188,6 +188,14 @@ def test_weights_that_do_not_fit_are_refused(
     spoil(weights, bad)  # type: ignore[operator]
     done = evaluate(bad) if command == "evaluate" else run("predict", "real.png", "--weights", bad)
     assert message in refusal(done, WeightsError)
+
+
+def test_missing_extra_is_said_before_anything_is_scored(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    done = evaluate(Path("absent.safetensors"))  # would be found out next
+    assert "pip install 'mfclip[train]'" in refusal(done, MissingExtraError)
 
 
 @pytest.mark.parametrize("out", ["real.png/below.safetensors", "real.png/x/y.safetensors"])

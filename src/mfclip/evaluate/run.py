@@ -11,7 +11,7 @@ from torch import nn
 from mfclip.config import EvaluateSettings
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
-from mfclip.errors import ConfigError
+from mfclip.errors import ConfigError, require
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
@@ -46,11 +46,13 @@ def evaluate_weights(
     Raises:
         ConfigError: the threshold would be fitted on the split that is evaluated.
         ManifestError: a split is empty.
+        MissingExtraError: scikit-learn is not installed; said before anything is scored.
         OSError: `out` cannot be written.
         WeightsError: the weights cannot be used.
     """
     if fit_split == split:
         raise ConfigError(f"a threshold fitted on '{split}' itself says nothing; fit on validation")
+    require("sklearn.metrics", extra="train")
     part = manifest.split(split)
     settings = settings or EvaluateSettings()
     out.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
