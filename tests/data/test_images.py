@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from mfclip.data import images
 from mfclip.data.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from mfclip.data.manifest import read_manifest
 from mfclip.errors import InputError
@@ -335,6 +336,41 @@ def test_damaged_bytes_give_pixels_or_an_input_error(
         image = read_image(bytes(data))
         assert image.ndim == 3
         assert image.shape[2] == 3
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("extra", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("size", [(1, 1), (33, 17), (512, 384)])
+def test_the_fast_way_equals_pillow(
+    subsampling: str, extra: dict[str, object], size: tuple[int, int]
+) -> None:
+    pytest.importorskip("simplejpeg")
+    for quality in (5, 40, 75, 90, 100):
+        pixels = RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        content = encode(
+            Image.fromarray(pixels), "JPEG", quality=quality, subsampling=subsampling, **extra
+        )
+        with Image.open(io.BytesIO(content)) as image:
+            fast = images._decode_jpeg(image, io.BytesIO(content))
+            assert fast is not None
+            np.testing.assert_array_equal(fast, np.asarray(image))
+        np.testing.assert_array_equal(read_image(content), fast)
+
+
+def test_without_simplejpeg_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encode(Image.fromarray(PICTURE).resize((50, 40)), "JPEG", quality=80)
+    fast = read_image(content)
+    monkeypatch.setattr(images, "_libjpeg_turbo", lambda: None)
+    np.testing.assert_array_equal(read_image(content), fast)
+
+
+def test_what_the_fast_way_cannot_read_is_left_to_pillow() -> None:
+    """Bytes before the end that libjpeg warns of, and that Pillow passes over."""
+    content = encode(Image.fromarray(PICTURE).resize((50, 40)), "JPEG", quality=80)
+    odd = content[:-2] + b"\x00\x01\x02" + content[-2:]
+    with Image.open(io.BytesIO(odd)) as image:
+        expected = np.array(image)
+    np.testing.assert_array_equal(read_image(odd), expected)
 
 
 def test_threads_read_the_same() -> None:

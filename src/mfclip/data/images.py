@@ -1,15 +1,21 @@
 """One picture file or byte string to RGB pixels, or a clear reason why not.
 
-Pillow decodes. Colour profiles (ICC) are not applied: the pixel values are what a detector looks
-at, and applying a profile would change every one of them.
+Pillow decodes, and for plain JPEGs libjpeg-turbo directly where the package ``simplejpeg`` (MIT) is
+installed: Pillow uses the same library, so the pixels are the same, in about half the time.
+
+Colour profiles (ICC) are not applied: the pixel values are what a detector looks at, and applying a
+profile would change every one of them.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import stat
 import warnings
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -96,6 +102,9 @@ def _decode(file: io.BytesIO | io.BufferedReader, name: str) -> UInt8[np.ndarray
     try:
         with Image.open(file) as image:
             _check_size(image.size, name)
+            pixels = _decode_jpeg(image, file)
+            if pixels is not None:
+                return pixels
             image.load()
             return np.array(_upright(_to_rgb(image, name), image))
     except InputError:
@@ -108,6 +117,31 @@ def _decode(file: io.BytesIO | io.BufferedReader, name: str) -> UInt8[np.ndarray
     except Exception as error:  # decoders of damaged files raise errors of every kind
         message = f"{name}: the picture is damaged or cut short ({error}); get it anew"
         raise InputError(message) from error
+
+
+def _decode_jpeg(
+    image: Image.Image, file: io.BytesIO | io.BufferedReader
+) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Decode without Pillow; None where that is not sure to be exact: Pillow has to do it."""
+    turbo = _libjpeg_turbo()
+    plain = image.format == "JPEG" and image.mode == "RGB"
+    if turbo is None or not plain or _orientation(image) in _UPRIGHT:
+        return None
+    file.seek(0)
+    try:
+        pixels: UInt8[np.ndarray, "h w 3"] = turbo.decode_jpeg(file.read(), "RGB")
+    except ValueError:  # damaged: Pillow may still read it, and words what is wrong
+        file.seek(0)
+        return None
+    return pixels
+
+
+@cache
+def _libjpeg_turbo() -> Any:
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -155,13 +189,18 @@ def _from_fractions(image: Image.Image, name: str) -> Image.Image:
 
 
 def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; unreadable EXIF counts as upright."""
-    try:
-        orientation = original.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # the pixels are good; damaged EXIF raises errors of every kind
-        return rgb
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    """Apply the EXIF orientation."""
+    method = _UPRIGHT.get(_orientation(original))
     return rgb if method is None else rgb.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; unreadable EXIF counts as upright."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # the pixels are good; damaged EXIF raises errors of every kind
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _silence_pillow() -> None:
