@@ -57,7 +57,9 @@ def test_list_names_every_protocol_with_its_runs() -> None:
         assert re.search(rf"{re.escape(protocol.title)}.* {runs} ", line)
 
 
-def test_run_fails_in_one_cell_and_keeps_the_other(command: list[object], tmp_path: Path) -> None:
+def test_run_fails_in_one_cell_and_reports_the_other(
+    command: list[object], made_faces: Path, tmp_path: Path
+) -> None:
     result = _run(*command, "--set", "model.noise.patch_size=128")
     assert result.exit_code == 1
     assert "skipped: DIRE: this version of mfclip has no detector 'dire'" in result.output
@@ -68,6 +70,22 @@ def test_run_fails_in_one_cell_and_keeps_the_other(command: list[object], tmp_pa
     )
     assert result.exit_code == 0
     assert "0 cells finished, 1 finished before, 0 failed" in result.output
+
+    result = _run("experiment", "report", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "without figures: DIRE: skipped: this version" in result.output
+    assert "without figures: MFCLIP__A__seed0: failed: ConfigError" in result.output
+    assert "1 finished cells: report.md, report.csv" in result.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert str(tmp_path) not in page  # a page that is sent on names no folder of its maker
+    assert str(made_faces.parent) not in page
+
+    result = _run("experiment", "figure", "all", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    drawn = {path.name for path in (tmp_path / "out" / "figures").glob("*.pdf")}
+    curves = ("det", "histograms", "reliability", "roc", "training")
+    assert drawn == {"fig6.pdf", *(f"{name}-A.pdf" for name in curves)}
+    assert "left out: fig7: protocol 'made' has no perturbations" in result.output
 
 
 def test_dry_run_counts_and_estimates_and_writes_nothing(

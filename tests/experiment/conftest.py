@@ -140,7 +140,10 @@ def _write_cell(made: Store, protocol: Protocol, row: str, train: str, seed: int
                     "folder": f"tests/{place.name}", "manifest": "beef", "images": {"real": 10},
                 }
             )  # fmt: skip
+    own = next(each.overrides for each in protocol.rows if each.name == row)
+    prompts = own.get("model", {}).get("text", {})
     facts = {
+        "overrides": {f"model.text.{key}": value for key, value in prompts.items()},
         "schema": SCHEMA, "key": key, "row": row, "train": train, "seed": seed,
         "config_fingerprint": "cafe", "pretrained": None, "model": "mfclip",
         "parameters": 1_500_000, "flops": 2_000_000_000, "epoch": 3,

@@ -88,5 +88,7 @@ def test_joined_manifests_hold_all_samples(made_faces: Path, tmp_path: Path) -> 
     parts = join_manifests([made_faces, made_faces])
     assert len(parts) == 2 * len(whole)
     assert parts.root == whole.root
+    elsewhere = join_manifests([tmp_path / "test.csv"], root=made_faces.parent)
+    assert [s.path for s in elsewhere] == [s.path for s in whole.split("test")]
     with pytest.raises(ManifestError, match="at least one manifest"):
         join_manifests([])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from mfclip.experiment.run import Outcome
 
 experiment = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
-
-Names = Annotated[
-    list[str] | None,
-    typer.Option(help="Only these, with commas; all if omitted. Repeatable."),
-]
 
 
 @experiment.callback()
@@ -65,10 +61,18 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
         list[str] | None,
         typer.Option("--set", help="Change one setting of all cells, e.g. train.epochs=2."),
     ] = None,
-    rows: Names = None,
-    trains: Names = None,
-    tests: Names = None,
-    seeds: Annotated[str, typer.Option(help="With commas; default: the protocol's.")] = "",
+    rows: Annotated[
+        list[str] | None, typer.Option(help="Rows to run, with commas; default: all.")
+    ] = None,
+    trains: Annotated[
+        list[str] | None, typer.Option(help="Training sets to run, with commas; default: all.")
+    ] = None,
+    tests: Annotated[
+        list[str] | None, typer.Option(help="Test sets to run, with commas; default: all.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Training seeds, with commas; default: the protocol's.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the pictures and estimate the time only.")
     ] = False,
@@ -88,11 +92,11 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
         refuse_ineffective,
     )
 
-    protocol = load_protocol(name)
+    protocol, settings = load_protocol(name), load_config(config, set_ or [])
     planned = plan_experiment(
         protocol,
-        join_manifests(manifest),
-        load_config(config, set_ or []).model_dump(mode="json", exclude_unset=True),
+        join_manifests(manifest, root=settings.data.root),
+        settings.model_dump(mode="json", exclude_unset=True),
         seeds=_numbers(seeds),
         **_chosen(protocol, rows=rows, trains=trains, tests=tests),
     )
@@ -115,15 +119,47 @@ def report(
     """
     from mfclip.experiment.report import NAMES, write_report  # noqa: PLC0415
 
-    results = write_report(folder)
+    with refuse_unwritable(folder):
+        results = write_report(folder)
     for name, reason in results.absent.items():
         typer.echo(f"without figures: {name}: {reason}")
     typer.echo(f"{len(results.runs)} finished cells: {', '.join(NAMES)} are in {folder}")
 
 
+@experiment.command()
+def figure(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="fig6, fig7, fig8, roc, det, reliability, histograms or training; all: each that "
+            "this experiment can give."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+) -> None:
+    """Draw a figure of the finished cells into figures/, as PDF and PNG.
+
+    fig6: mean AUC a test set. fig7: AUC over levels of damage. fig8: AUC over levels of prompts.
+    """
+    from mfclip.experiment.drawing import FIGURES, write_figure  # noqa: PLC0415
+
+    for each in FIGURES if name == "all" else [name]:
+        try:
+            with refuse_unwritable(folder):
+                written = write_figure(each, folder)
+        except ConfigError as error:
+            if name != "all":
+                raise
+            typer.echo(f"left out: {each}: {error}")
+            continue
+        for path in written:
+            typer.echo(path)
+
+
 def _run(planned: Experiment, out: Path, device: str) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
 
+    open_folder(out)
     outcome = run_experiment(planned, out, device=device, notify=_say)
     _tell(outcome, out)
     if outcome.failed:

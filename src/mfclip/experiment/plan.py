@@ -140,18 +140,19 @@ def refuse_ineffective(experiment: Experiment, keys: Collection[str]) -> None:
                 )
 
 
-def join_manifests(paths: Sequence[Path]) -> Manifest:
+def join_manifests(paths: Sequence[Path], *, root: Path | None = None) -> Manifest:
     """Read manifests and join their samples, as Table V needs.
 
     Args:
-        paths: one or more manifests; paths of the first are kept relative to its folder.
+        paths: one or more manifests.
+        root: folder that their relative paths start from; each manifest's own if omitted.
 
     Raises:
         ManifestError: none is given, or one cannot be read.
     """
     if not paths:
         raise ManifestError("expected at least one manifest, but got none")
-    parts = [read_manifest(path) for path in paths]
+    parts = [read_manifest(path, root=root) for path in paths]
     return Manifest(tuple(sample for part in parts for sample in part), parts[0].root)
 
 

@@ -14,7 +14,7 @@ CAPTION = (
     "Figures are in percent. With several seeds: mean \N{PLUS-MINUS SIGN} standard deviation over "
     "the seeds. [ ]: 95% interval from resamples of the test's groups (identities or videos), mean "
     "over the seeds. Bold: best of our figures in its column. Columns 'paper' hold the figures "
-    "printed in the paper: other weights, and for a part of the rows other data."
+    "that the paper prints, of its own weights, code and pictures."
 )
 
 
@@ -166,7 +166,7 @@ def _table(metric: str, entries: Sequence[Entry], notes: Notes) -> Table:
         for test in tests:
             entry = found.get((row, test))
             own = Value() if entry is None else _own(entry.figures[metric])
-            values.append(replace(own, is_best=bool(own.text) and own.text == best[test]))
+            values.append(replace(own, is_best=own.text.split(" ")[0] == best[test]))
             if printed[test]:
                 values.append(_printed(entry.paper.get(metric) if entry else None, notes))
         train = entries[0].train
@@ -185,12 +185,12 @@ def _own(figure: Figure) -> Value:
 
 
 def _best(metric: str, entries: Iterable[Entry]) -> str | None:
-    """Text of the best figure of a column; None if there is nothing to compare."""
+    """Best mean of a column as it is written; None if there is nothing to compare."""
     figures = [e.figures[metric] for e in entries if not math.isnan(e.figures[metric].mean)]
     if len(figures) < 2:  # noqa: PLR2004 - one is no contest
         return None
     choose = min if metric in LOWER_IS_BETTER else max
-    return _own(choose(figures, key=lambda figure: figure.mean)).text
+    return _own(choose(figures, key=lambda figure: figure.mean)).text.split(" ")[0]
 
 
 def _printed(cell: PaperCell | None, notes: Notes) -> Value:

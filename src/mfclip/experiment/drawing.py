@@ -1,0 +1,165 @@
+"""Drawings on paper: vector and PNG files that can be told apart in print and by the colour-blind.
+
+Colours: Okabe and Ito's eight; beyond them, and in grey, dashes and markers tell the lines apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from mfclip.errors import ConfigError, require
+from mfclip.evaluate.protocols import plain_name
+from mfclip.experiment.curves import (
+    Curve,
+    Drawing,
+    Panel,
+    generator_means,
+    prompt_levels,
+    robustness,
+)
+from mfclip.experiment.results import Results, read_results
+from mfclip.experiment.score_curves import det, histograms, reliability, roc, training
+from mfclip.experiment.store import Store
+
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#8C7A00",
+)  # fmt: skip
+"""Okabe and Ito 2008, the yellow darkened so that it can be seen on white."""
+
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKED = 12
+"""Curves of up to so many points get markers."""
+
+PERCENTS = (1, 5, 10, 20, 40, 60, 80, 95, 99)
+"""Ticks of the stretched axes."""
+
+CLIP = 0.002
+"""Ratios nearer to 0 or 1 lie at infinity on the stretched axes, and are drawn here."""
+
+FIGURES: dict[str, Callable[[Results, Store], list[Drawing]]] = {
+    "fig6": lambda results, _: generator_means(results),
+    "fig7": lambda results, _: robustness(results),
+    "fig8": lambda results, _: prompt_levels(results),
+    "roc": roc,
+    "det": det,
+    "reliability": reliability,
+    "histograms": histograms,
+    "training": training,
+}
+
+
+def write_figure(name: str, folder: Path) -> list[Path]:
+    """Draw one figure of an experiment into ``figures/``, as PDF and PNG.
+
+    Args:
+        name: a key of `FIGURES`.
+        folder: of the experiment.
+
+    Returns:
+        The files; curves of scores give one figure a training set.
+
+    Raises:
+        ConfigError: no such figure, or the protocol has nothing to show in it.
+        InputError: the folder holds no finished cell, or a damaged file.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if name not in FIGURES:
+        raise ConfigError(f"expected a figure among {', '.join(FIGURES)}, but got '{name}'")
+    store = Store(folder)
+    written = []
+    for drawing in FIGURES[name](read_results(store), store):
+        figure = draw(drawing)
+        for ending in (".pdf", ".png"):
+            path = folder / "figures" / f"{plain_name(drawing.name)}{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stamp = {"CreationDate": None} if ending == ".pdf" else {}
+            figure.savefig(path, dpi=200, metadata=stamp)
+            written.append(path)
+    return written
+
+
+def draw(drawing: Drawing) -> Any:
+    """Return a matplotlib figure; no window and no global state.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    columns = min(4, len(drawing.panels))
+    rows = -(-len(drawing.panels) // columns)
+    width = 6.5 if columns == 1 else 3.0 * columns
+    new = require("matplotlib.figure", extra="train").Figure
+    figure = new(figsize=(width, 0.9 + 2.7 * rows), layout="constrained")
+    # panels with one y axis are there to be compared
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=bool(drawing.y_label))
+    axes = list(grid.flat)
+    labels = list(dict.fromkeys(c.label for panel in drawing.panels for c in panel.curves))
+    for panel, place in zip(drawing.panels, axes, strict=False):
+        _draw_panel(place, drawing, panel, labels)
+    for place in axes[len(drawing.panels) :]:
+        place.set_axis_off()
+    for place in grid[:, 0]:
+        place.set_ylabel(drawing.y_label, fontsize=8)
+    for place in axes[len(drawing.panels) - columns : len(drawing.panels)]:
+        place.set_xlabel(drawing.x_label, fontsize=8)
+    figure.suptitle(drawing.title, fontsize=10)
+    _add_legend(figure)
+    return figure
+
+
+def _add_legend(figure: Any) -> None:
+    """Name every look once, below the panels."""
+    handles: dict[str, Any] = {}
+    for place in figure.axes:
+        for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if len(handles) > 1:
+        figure.legend(
+            handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)),
+            fontsize=8, frameon=False,
+        )  # fmt: skip
+
+
+def _draw_panel(place: Any, drawing: Drawing, panel: Panel, labels: list[str]) -> None:
+    place.set_title(panel.title, fontsize=9)
+    place.tick_params(labelsize=8)
+    place.grid(color="#dddddd", linewidth=0.5)
+    place.set_axisbelow(True)
+    for curve in panel.curves:
+        _draw_curve(place, drawing, curve, labels)
+    if drawing.diagonal:
+        place.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
+    if drawing.ticks:
+        place.set_xticks(range(len(drawing.ticks)), drawing.ticks)
+    if drawing.probit:
+        ticks = [_stretch(value / 100) for value in PERCENTS]
+        words = [str(value) for value in PERCENTS]
+        place.set_xticks(ticks, words)
+        place.set_yticks(ticks, words)
+
+
+def _draw_curve(place: Any, drawing: Drawing, curve: Curve, labels: list[str]) -> None:
+    number = labels.index(curve.label)
+    look = {"color": COLOURS[number % len(COLOURS)], "label": curve.label}
+    if drawing.style == "bar":
+        width = 0.8 / len(labels)
+        shifted = [x + (number - (len(labels) - 1) / 2) * width for x in curve.x]
+        bars = place.bar(shifted, curve.y, width, hatch=("", "//")[number % 2], **look)
+        place.bar_label(bars, fmt="%.1f", fontsize=8)
+        return
+    look["linestyle"] = DASHES[number % len(DASHES)]
+    if drawing.style == "step":
+        place.stairs(curve.y, [*curve.x, 2 * curve.x[-1] - curve.x[-2]], **look)
+        return
+    if drawing.style == "dots" or len(curve.x) <= MARKED:
+        look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": "4"}
+    x, y = (list(map(_stretch, v)) if drawing.probit else v for v in (curve.x, curve.y))
+    place.plot(x, y, linewidth=1.3, **look)
+
+
+def _stretch(ratio: float) -> float:
+    """Turn a ratio into normal deviates."""
+    return NormalDist().inv_cdf(min(max(ratio, CLIP), 1 - CLIP))
