@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mfclip.errors import ManifestError
 from mfclip.labels import Labels
 
 FAKES = ("GAN-A", "GAN-B")
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def _make(folder: Path, count: int, endings: dict[str, str]) -> Manifest:
@@ -49,7 +51,24 @@ def test_a_format_leak_is_total_and_put_down_to_its_generator(leaky: Audit) -> N
 
 
 def test_the_verdict_names_the_leak(leaky: Audit) -> None:
-    assert "a detector trained on this can score 0.75 by format alone" in "\n".join(verdict(leaky))
+    assert (
+        "LEAK: a detector trained on this can score 0.75 by format alone; "
+        "fitted to one generator, 1.00 on GAN-A"
+    ) in verdict(leaky)
+
+
+def test_the_verdict_names_the_three_worst_generators(leaky: Audit) -> None:
+    def cell(name: str, auc: float) -> Cell:
+        return Cell("colour", name, auc, 0.0, 1.0, 0.5, 9, 9)
+
+    aucs = {ALL: 0.6, "A": 0.72, "B": 0.69, "C": 0.88, "D": 0.85, "E": 0.75}
+    other = [c for c in leaky.cells if c.feature not in {"colour", "format"}]
+    low = [replace(c, auc=0.5) for c in leaky.cells if c.feature == "format"]
+    cells = (*(replace(c, auc=0.5) for c in other), *low, *(cell(*item) for item in aucs.items()))
+    assert verdict(replace(leaky, cells=tuple(cells))) == [
+        "fitted to one generator, a detector can score 0.88 on C, 0.85 on D, 0.75 on E and 1 more, "
+        "by colour alone (0.60 over all fakes)"
+    ]
 
 
 def test_cells_are_complete(leaky: Audit) -> None:
@@ -108,6 +127,13 @@ def test_one_class_cannot_be_audited(tmp_path: Path) -> None:
         audit(made)
 
 
+def test_videos_are_sent_to_prepare(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"a video")
+    video = Sample(tmp_path / "a.mp4", Labels(True), "train", "a")
+    with pytest.raises(ManifestError, match="run 'mfclip data prepare' on videos first"):
+        audit(Manifest((video,), tmp_path))
+
+
 def test_thinning_keeps_shares_and_rare_classes(tmp_path: Path) -> None:
     real, fake = Labels(False), Labels(True, generator="Rare")
     rows = [Sample(tmp_path / str(i), real, "train", str(i)) for i in range(1000)]
@@ -128,3 +154,36 @@ def test_the_faces_set_leaks_what_its_description_says(faces_manifest: Path) -> 
     assert _cell(result, "colour", "StableDiffusion-2.1").auc > 0.8
     assert _cell(result, "file size", "StableDiffusion-2.1").auc > 0.7
     assert _cell(result, "format").auc == 0.5
+
+
+def test_the_published_audit_finds_what_the_faces_set_is_described_by() -> None:
+    """`mfclip data audit` on the development faces, stored: joint AUC against its description."""
+    stored = json.loads((REPOSITORY / "benchmarks/results/audit.json").read_text())
+    joint = {(c["generator"], c["feature"]): c["joint_auc"] for c in stored["cells"]}
+    described = {
+        (ALL, "file size"): 0.53,
+        (ALL, "colour"): 0.57,
+        (ALL, "power spectrum"): 0.59,
+        (ALL, "thumbnail"): 0.66,
+        ("StableDiffusion-2.1", "colour"): 0.85,
+        ("Beauty-retouch", "thumbnail"): 0.78,
+    }
+    assert {key: joint[key] for key in described} == pytest.approx(described, abs=0.05)
+    assert joint["StableDiffusion-2.1", "file size"] > 0.73
+    for feature in ("format", "quantisation", "dimensions"):
+        assert joint[ALL, feature] == 0.5
+
+
+def test_the_documented_table_is_the_published_audit() -> None:
+    stored = json.loads((REPOSITORY / "benchmarks/results/audit.json").read_text())
+    page = (REPOSITORY / "docs/data/checks.md").read_text()
+    lines = page.partition("<!-- audit -->\n")[2].partition("<!-- /audit -->")[0].splitlines()
+    heads, rows = lines[0].strip("| ").split(" | ")[1:], lines[2:]
+    shown = {}
+    for row in rows:
+        generator, *values = row.strip("| ").split(" | ")
+        shown |= {(generator, h): v for h, v in zip(heads, values, strict=True)}
+    assert shown == {
+        (c["generator"], c["feature"]): f"{c['auc']:.2f} / {c['joint_auc']:.2f}"
+        for c in stored["cells"]
+    }

@@ -274,3 +274,20 @@ def test_killed_run_is_taken_up(tmp_path):
     left = {path for path in contents(killed) if path.name.endswith(".partial")}
     assert contents(whole) == {p: c for p, c in contents(killed).items() if p not in left}
     assert json.loads((whole / "options.json").read_text())["size"] == 64
+
+
+def test_the_documented_figures_are_the_published_ones():
+    """The table of docs/faces.md, and what `benchmarks/prepare.py` found about a killed run."""
+    root = Path(__file__).resolve().parents[2]
+    stored = json.loads((root / "benchmarks/results/prepare.json").read_text())
+    few, many = stored["runs"]["n"], stored["runs"]["4n"]
+    page = (root / "docs/faces.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- prepare -->")[2].partition("<!-- /prepare -->")[0]
+    for name, unit in (("peak_main_mib", "MiB"), ("peak_worker_mib", "MiB")):
+        assert f"| {few[name]:.1f} {unit} | {many[name]:.1f} {unit} |" in table
+    seconds = "processor_seconds"
+    assert f"| {few[seconds]:.1f} s | {many[seconds]:.1f} s |" in table
+    assert many["pictures"] == 4 * few["pictures"]
+    assert stored["memory_growth_main_mib"] < 5
+    assert stored["killed"]["done_twice"] == 0
+    assert stored["killed"]["same_files_as_whole_run"]

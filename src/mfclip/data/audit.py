@@ -17,6 +17,7 @@ from mfclip.data.audit_features import FEATURES, read_features
 from mfclip.data.audit_fit import Folds, auc_interval, score_unseen, weighted_auc
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.parallel import Progress, map_parallel, silent
+from mfclip.data.video import is_picture
 from mfclip.errors import ManifestError, require
 
 ALL = "all fakes"
@@ -26,6 +27,9 @@ FOLDS = 5
 MIN_FOLDS = 2
 MIN_CLASS = 10
 """Fewest pictures of a class, on either side, from which an AUC is worth stating."""
+
+NAMED = 3
+"""Generators that a sentence of the verdict names, the worst first."""
 
 SEVERE, NOTABLE = 0.9, 0.7
 """AUC from which the verdict calls a feature a leak, or a help."""
@@ -146,8 +150,9 @@ def verdict(result: Audit) -> list[str]:
     for feature in FEATURES:
         cells = [cell for cell in result.cells if cell.feature == feature]
         overall = next(cell for cell in cells if cell.generator == ALL)
-        worst = max(cells, key=lambda cell: cell.auc)
-        lines.append((worst.auc, _sentence(feature, overall, worst)))
+        single = sorted((c for c in cells if c is not overall), key=lambda cell: -cell.auc)
+        worst = max(overall.auc, *(cell.auc for cell in single)) if single else overall.auc
+        lines.append((worst, _sentence(feature, overall, single)))
     ranked = [text for _, text in sorted(lines, key=lambda line: -line[0]) if text]
     if not ranked:
         ranked = [f"no trivial feature separates real from fake (all AUC below {NOTABLE:.2f})"]
@@ -185,7 +190,9 @@ def _read(
         for name in FEATURES:
             rows[name].append(features.values[name])
     if not samples:
-        raise ManifestError(f"none of the {len(paths)} files can be read; first: {unreadable[0]}")
+        hint = "" if any(map(is_picture, paths)) else "; run 'mfclip data prepare' on videos first"
+        message = f"none of the {len(paths)} files can be read; first: {unreadable[0]}"
+        raise ManifestError(message + hint)
     return samples, {name: np.stack(rows[name]) for name in FEATURES}, tuple(unreadable)
 
 
@@ -267,13 +274,16 @@ def _mean_spectra(
     return {str(name): spectra[names == name].mean(axis=0) for name in np.unique(names)}
 
 
-def _sentence(feature: str, overall: Cell, worst: Cell) -> str:
-    if worst.auc < NOTABLE:
-        return ""
+def _sentence(feature: str, overall: Cell, single: Sequence[Cell]) -> str:
+    """Say what one feature gives away; `single` holds the generators, the worst first."""
+    named = [f"{c.auc:.2f} on {c.generator}" for c in single if c.auc >= NOTABLE]
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    places = ", ".join(named[:NAMED]) + more
+    mark = "LEAK: " if max(c.auc for c in (overall, *single)) >= SEVERE else ""
     if overall.auc >= NOTABLE:
         text = f"a detector trained on this can score {overall.auc:.2f} by {feature} alone"
-        more = f", and {worst.auc:.2f} on {worst.generator}" if worst is not overall else ""
-    else:
-        text = f"on {worst.generator} a detector can score {worst.auc:.2f} by {feature} alone"
-        more = f" ({overall.auc:.2f} over all fakes)"
-    return f"{'LEAK: ' if worst.auc >= SEVERE else ''}{text}{more}"
+        return f"{mark}{text}{f'; fitted to one generator, {places}' if places else ''}"
+    if not named:
+        return ""
+    text = f"fitted to one generator, a detector can score {places}, by {feature} alone"
+    return f"{mark}{text} ({overall.auc:.2f} over all fakes)"
