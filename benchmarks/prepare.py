@@ -50,7 +50,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("--pictures", type=int, default=100, help="N of the smaller run")
+    parser.add_argument("--pictures", type=int, default=40, help="N of the smaller run")
     parser.add_argument("--workers", type=int, default=1, help="processes of each run")
     parser.add_argument("--out", type=Path, help="JSON file")
     return parser.parse_args()

@@ -291,3 +291,24 @@ def test_the_documented_figures_are_the_published_ones():
     assert stored["memory_growth_main_mib"] < 5
     assert stored["killed"]["done_twice"] == 0
     assert stored["killed"]["same_files_as_whole_run"]
+
+
+def resident():
+    """Memory of this process, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads memory from /proc")
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    used = []
+    for count in (10, 40):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            portrait().save(folder / f"{number}.png")
+        rows = tuple(sample(folder / f"{number}.png") for number in range(count))
+        assert prepare(Manifest(rows, folder), folder / "out").crops == count
+        used.append(resident())
+    assert used[1] - used[0] < 5
