@@ -32,6 +32,7 @@ def test_lines_hold_the_curves_and_one_legend() -> None:
         [[0, 0.25], [1, 0.5]], [[0, 0.5], [1, 0.75]], [[0, 0], [1, 1]],
     ]  # fmt: skip
     assert second.get_title() == "two"
+    assert first.get_xticks().tolist() == [0, 1]  # whole numbers are levels
     assert first.lines[1].get_color() == second.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert (second.get_xlabel(), second.get_ylabel(), figure.get_suptitle()) == ("x", "", "T")

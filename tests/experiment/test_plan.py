@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from mfclip.data.manifest import Manifest, read_manifest
 from mfclip.detectors import DETECTORS
-from mfclip.errors import ConfigError, ManifestError
+from mfclip.errors import ConfigError, ManifestError, MissingExtraError
 from mfclip.experiment.plan import (
     Experiment,
     join_manifests,
@@ -80,6 +81,15 @@ def test_pictures_that_are_not_on_disk_are_found_at_once(
     ]
     with pytest.raises(ManifestError, match="6 pictures of the test 'A' are not on disk"):
         planner(manifest=Manifest(tuple(moved), whole.root))
+
+
+def test_video_compression_without_its_package_is_refused_before_training(
+    planner: Planner, protocol_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol_file.write_text(protocol_file.read_text().replace('["GB"]', '["GB", "VC"]'))
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    with pytest.raises(MissingExtraError, match=r"mfclip\[video\]"):
+        planner()
 
 
 def test_joined_manifests_hold_all_samples(made_faces: Path, tmp_path: Path) -> None:

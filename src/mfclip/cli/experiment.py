@@ -160,7 +160,8 @@ def _run(planned: Experiment, out: Path, device: str) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
 
     open_folder(out)
-    outcome = run_experiment(planned, out, device=device, notify=_say)
+    with refuse_unwritable(out):
+        outcome = run_experiment(planned, out, device=device, notify=_say)
     _tell(outcome, out)
     if outcome.failed:
         raise typer.Exit(1)

@@ -132,6 +132,9 @@ def _draw_panel(place: Any, drawing: Drawing, panel: Panel, labels: list[str]) -
         _draw_curve(place, drawing, curve, labels)
     if drawing.diagonal:
         place.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
+    places = {x for curve in panel.curves for x in curve.x}
+    if len(places) <= MARKED and all(x.is_integer() for x in places):  # levels: 1, 2, not 1.5
+        place.set_xticks(sorted(places))
     if drawing.ticks:
         place.set_xticks(range(len(drawing.ticks)), drawing.ticks)
     if drawing.probit:

@@ -10,7 +10,7 @@ from typing import Any
 from mfclip.config import RunConfig, build_config
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.detectors import DETECTORS
-from mfclip.errors import ConfigError, ManifestError
+from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.evaluate.cells import Cell, cell_config, cells, trial_manifest
 from mfclip.evaluate.protocols import Protocol, merge
 
@@ -90,12 +90,14 @@ def plan_experiment(
     Raises:
         ConfigError: a name that the protocol does not have, or settings that cannot be.
         ManifestError: the manifest lacks something that the protocol needs, or the disk a picture.
+        MissingExtraError: a kind of damage needs a package that is not installed.
     """
     base = _own_base(base or {})
     found = cells(protocol, manifest, rows=rows, trains=trains, tests=tests, seeds=seeds)
     reasons = {cell.row: skip_reason(cell_config(cell, base)) for cell in found}
     chosen = tuple(cell for cell in found if reasons[cell.row] is None)
     skipped = tuple(Skipped(row, reason) for row, reason in reasons.items() if reason)
+    _check_damage(protocol)
     _check_tests(manifest, chosen)
     kept = None if tests is None else tuple(sorted(tests))
     return Experiment(protocol, manifest, base, chosen, skipped, kept)
@@ -169,6 +171,12 @@ def _own_base(base: Mapping[str, Any]) -> dict[str, Any]:
         )
     data = {key: value for key, value in base.get("data", {}).items() if key not in OWN_DATA}
     return {**base, "data": data}
+
+
+def _check_damage(protocol: Protocol) -> None:
+    """Find out now, not after hours of training, that pictures cannot be damaged."""
+    if protocol.perturbations and "VC" in protocol.perturbations.kinds:
+        require("av", extra="video")
 
 
 def _check_tests(manifest: Manifest, found: Sequence[Cell]) -> None:
