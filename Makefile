@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs bench setup clean
+.PHONY: help demo test check bench setup clean
 .DEFAULT_GOAL := help
 
 help:

@@ -47,6 +47,10 @@ class MissingExtraError(MfclipError, ImportError):
     """An optional package is needed and not installed."""
 
 
+PACKAGES = {"open_clip": "open-clip-torch", "sklearn": "scikit-learn"}
+"""Optional packages whose module is called otherwise."""
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 
@@ -60,8 +64,9 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        package = module.split(".", 1)[0]
         message = (
-            f"this needs the package '{module.split('.', 1)[0]}', which is not installed; "
+            f"this needs the package '{PACKAGES.get(package, package)}', which is not installed; "
             f"install it with: pip install 'mfclip[{extra}]'"
         )
         raise MissingExtraError(message) from error
