@@ -113,7 +113,9 @@ def test_source_files_stay_readable() -> None:
 
 def test_tables_of_scores_are_those_of_the_result_files() -> None:
     namespace = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
-    table = namespace["render"](ROOT / "benchmarks" / "results")
+    results = ROOT / "benchmarks" / "results"
+    table = namespace["render"](results)
     for page in ("README.md", "docs/model_card.md"):
         text = (ROOT / page).read_text()
         assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"
+    assert namespace["render_training"](results) in text  # of the model card
