@@ -64,4 +64,4 @@ def test_a_missing_package_names_itself_and_its_extra() -> None:
 def test_a_package_is_called_by_the_name_it_installs_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not there
     with pytest.raises(MissingExtraError, match="'scikit-learn', which is not installed"):
-        require("sklearn.metrics", extra="train")
+        require("sklearn", extra="train")
