@@ -115,7 +115,9 @@ def test_crop_larger_than_the_picture_is_refused(level: transforms.AugmentLevel)
 
 
 def test_unknown_level() -> None:
-    with pytest.raises(ConfigError, match=r"one of \[none, light, strong, perturb\], but got 'wild'"):
+    with pytest.raises(
+        ConfigError, match=r"one of \[none, light, strong, perturb\], but got 'wild'"
+    ):
         transforms.check_level("wild")
 
 
