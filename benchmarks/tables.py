@@ -1,9 +1,10 @@
-"""Write measured figures into README.md and docs/model_card.md.
+"""Write measured figures into README.md, docs/model_card.md and benchmarks/README.md.
 
     python benchmarks/tables.py
 
 The scores come from ``results/mfclip-small-*.json``, which `mfclip release` wrote, the training
-from ``results/training.json``, which ``training.py`` wrote.
+from ``results/training.json``, which ``training.py`` wrote, and the speeds from
+``results/speed-*.json``, which ``speed.py`` wrote.
 """
 
 from __future__ import annotations
@@ -14,8 +15,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/model_card.md", "benchmarks/README.md")
 SPLITS = {"test": "test", "test_unseen": "test_unseen (generators without a training image)"}
 FIGURES = ("auc", "ap", "eer", "accuracy_fitted", "tpr_at_fpr_5")
+MODELS = ("mfclip", "mfclip-small")
+WORK = {
+    "vision_and_verdict": "vision features and verdict",
+    "training_step": "training step",
+    "patch_selection": "patch selection",
+}
 HEAD = "| fakes | n | AUC | AP | EER | ACC, fitted threshold | TPR at 5% FPR |"
 
 
@@ -51,6 +59,24 @@ def render_training(results: Path) -> str:
     return "\n".join(lines)
 
 
+def render_speed(results: Path) -> str:
+    """Draw images a second of the straightforward way, and how many times faster the others are."""
+    lines = ["| model | what | straightforward | fp32 | bf16 |", "|---" * 5 + "|"]
+    for model in MODELS:
+        report = json.loads((results / f"speed-{model}.json").read_text(encoding="utf-8"))
+        for key, title in WORK.items():
+            ways = report[key]
+            cells = [f"{ways['straightforward']['images_per_second']:.1f} images/s"]
+            cells += [
+                f"{ways[way]['images_per_second']:.1f} ({ways[way]['times_faster']:.2f} x)"
+                if way in ways
+                else "-"
+                for way in ("fp32", "bf16")
+            ]
+            lines.append(f"| `{model}` | {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def insert(text: str, name: str, table: str) -> str:
     """Put the table between the marks of that name, if the page has them."""
     marks = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
@@ -60,9 +86,16 @@ def insert(text: str, name: str, table: str) -> str:
 def main() -> None:
     """Update the pages."""
     results = ROOT / "benchmarks" / "results"
-    for page in (ROOT / "README.md", ROOT / "docs" / "model_card.md"):
-        text = insert(page.read_text(encoding="utf-8"), "scores", render(results))
-        page.write_text(insert(text, "training", render_training(results)), encoding="utf-8")
+    tables = {
+        "scores": render(results),
+        "training": render_training(results),
+        "speed": render_speed(results),
+    }
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for name, table in tables.items():
+            text = insert(text, name, table)
+        (ROOT / page).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,3 +119,5 @@ def test_tables_of_scores_are_those_of_the_result_files() -> None:
         text = (ROOT / page).read_text()
         assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"
     assert namespace["render_training"](results) in text  # of the model card
+    speeds = (ROOT / "benchmarks" / "README.md").read_text()
+    assert namespace["render_speed"](results) in speeds
