@@ -88,7 +88,8 @@ def _check_file(path: Path) -> None:
     except PermissionError:
         raise InputError(f"{path}: no permission to look into its folder") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be opened ({reason})") from None
     if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{path}: a folder; expected an image file")
     if not stat.S_ISREG(status.st_mode):
