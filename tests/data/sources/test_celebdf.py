@@ -26,10 +26,11 @@ VIDEOS = [
 ]
 
 
+@pytest.mark.parametrize("version", ["celebdf_v1", "celebdf_v2"])
 @pytest.mark.parametrize("inside", ["", "videos/"])
-def test_labels_splits_and_groups_by_hand(plant: Plant, inside: str) -> None:
+def test_labels_splits_and_groups_by_hand(plant: Plant, inside: str, version: str) -> None:
     names = [name.replace("/", f"/{inside}") for name in VIDEOS]
-    result = scan(plant(*names, **{LIST: LISTED}), ScanOptions(val_fraction=0.0))
+    result = SOURCES[version].scan(plant(*names, **{LIST: LISTED}), ScanOptions(val_fraction=0.0))
     rows = {(s.video_id, s.target, s.split, s.group) for s in result.manifest}
     assert rows == {
         ("YouTube-real/00170", 0, "test", "youtube_00170"),
