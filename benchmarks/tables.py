@@ -4,7 +4,8 @@
 
 The scores come from ``results/mfclip-small-*.json``, which `mfclip release` wrote, the training
 from ``results/training.json``, which ``training.py`` wrote, and the speeds from
-``results/speed-*.json``, which ``speed.py`` wrote.
+``results/speed-*.json``, which ``speed.py`` wrote, and damage from ``results/robustness.json``,
+which ``robustness.py`` wrote.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+
+from mfclip.data.perturbations import EXTRA_PERTURBATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/model_card.md", "benchmarks/README.md")
@@ -77,6 +80,25 @@ def render_speed(results: Path) -> str:
     return "\n".join(lines)
 
 
+def render_robustness(results: Path) -> str:
+    """Draw the AUC under each kind of damage, by level."""
+    report = json.loads((results / "robustness.json").read_text(encoding="utf-8"))
+    levels = list(next(iter(report["damaged"].values())))
+    lines = [
+        f"| damage | {' | '.join(f'level {level}' for level in levels)} |",
+        "|---" * (1 + len(levels)) + "|",
+        f"| none | {_interval(report['clean']['auc'])} |" + " |" * (len(levels) - 1),
+    ]
+    for kind, cells in report["damaged"].items():
+        figures = " | ".join(_interval(cells[level]["auc"]) for level in levels)
+        lines.append(f"| {EXTRA_PERTURBATIONS[kind].name} | {figures} |")
+    return "\n".join(lines)
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
 def insert(text: str, name: str, table: str) -> str:
     """Put the table between the marks of that name, if the page has them."""
     marks = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
@@ -90,6 +112,7 @@ def main() -> None:
         "scores": render(results),
         "training": render_training(results),
         "speed": render_speed(results),
+        "robustness": render_robustness(results),
     }
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")

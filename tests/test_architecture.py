@@ -118,6 +118,7 @@ def test_tables_of_scores_are_those_of_the_result_files() -> None:
     for page in ("README.md", "docs/model_card.md"):
         text = (ROOT / page).read_text()
         assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"
-    assert namespace["render_training"](results) in text  # of the model card
+    for name in ("render_training", "render_robustness"):
+        assert namespace[name](results) in text  # of the model card
     speeds = (ROOT / "benchmarks" / "README.md").read_text()
     assert namespace["render_speed"](results) in speeds
