@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ def test_pixels_are_those_of_damaged_copies(
         np.testing.assert_array_equal(ours, copies[index, 0].image)
         assert (ours != clean[index, 0].image).any()
         assert damaged[index, 0].labels == part[index].labels
+
+
+def test_pictures_outside_the_root_are_damaged_alike(made_faces: Path, tmp_path: Path) -> None:
+    part = replace(read_manifest(made_faces).split("test"), root=tmp_path / "elsewhere")
+    report = perturb_manifest(part, tmp_path, ["GNC"], [5])
+    copies = FaceDataset(read_manifest(report.manifests["GNC", 5]), resize=72, image_size=64)
+    damaged = DamagedFaces(part, "GNC", 5, resize=72, image_size=64)
+    np.testing.assert_array_equal(damaged[0, 0].image, copies[0, 0].image)
 
 
 def test_mistakes_are_found_before_a_picture_is_read(made_faces: Path) -> None:

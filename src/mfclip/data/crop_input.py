@@ -17,6 +17,7 @@ from PIL import Image
 
 from mfclip.data.faces import Face, FaceDetector, crop_face
 from mfclip.data.images import read_image
+from mfclip.data.manifest import relative_name
 from mfclip.data.tracking import FaceTracker
 from mfclip.data.video import VIDEO_SUFFIXES, Frame, frames
 from mfclip.errors import ConfigError, InputError
@@ -95,8 +96,7 @@ class _Crop:
 
 def make_task(source: Path, root: Path, out: Path, options: PrepareOptions) -> Task:
     """Name an input after its file and a hash of its path within the data set."""
-    inside = source.relative_to(root) if source.is_relative_to(root) else source
-    digest = hashlib.sha256(inside.as_posix().encode()).hexdigest()[:12]
+    digest = hashlib.sha256(relative_name(source, root).encode()).hexdigest()[:12]
     return Task(source, f"{source.stem[:40]}-{digest}", out, options)
 
 

@@ -126,12 +126,9 @@ class Manifest:
             raise ManifestError(f"cannot write {path} ({error.strerror or error})") from error
 
     def _row(self, sample: Sample) -> dict[str, str]:
-        path = sample.path
-        if path.is_relative_to(self.root):
-            path = path.relative_to(self.root)
         labels = sample.labels
         return {
-            "path": path.as_posix(),
+            "path": relative_name(sample.path, self.root),
             "label": "fake" if labels.is_fake else "real",
             "manipulation": labels.manipulation or "",
             "family": labels.family or "",
@@ -166,6 +163,16 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
     if not samples:
         raise ManifestError(f"{path} holds no rows")
     return Manifest(tuple(samples), base)
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return the path below the root with forward slashes, or the whole path for outsiders.
+
+    Example:
+        >>> relative_name(Path("set/a/1.jpg"), Path("set"))
+        'a/1.jpg'
+    """
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def check_files(manifest: Manifest) -> list[Path]:

@@ -101,7 +101,7 @@ def perturb_manifest(
         MissingExtraError: VC is asked for and PyAV is not installed.
     """
     _check(kinds, levels)
-    names = {sample.path: _name(sample.path, manifest.root) for sample in manifest}
+    names = {sample.path: copy_name(sample.path, manifest.root) for sample in manifest}
     cells = {
         (kind, level): out_dir / _cell(kind, level, scale_blocks=scale_blocks)
         for kind in dict.fromkeys(kinds)
@@ -157,7 +157,7 @@ def _targets(
     )
 
 
-def _name(path: Path, root: Path) -> str:
+def copy_name(path: Path, root: Path) -> str:
     """Return the path below the root, or the whole path below a folder for outsiders."""
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()

@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from mfclip.data.dataset import FaceItem
 from mfclip.data.images import read_image
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Manifest, Sample, relative_name
 from mfclip.data.transforms import (
     AugmentLevel,
     Pixels,
@@ -229,11 +229,10 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _record(sample: Sample, row: int, root: Path) -> dict[str, Any]:
-    path = sample.path.relative_to(root) if sample.path.is_relative_to(root) else sample.path
     labels = sample.labels
     return {
         "index": row,
-        "path": path.as_posix(),
+        "path": relative_name(sample.path, root),
         "label": "fake" if labels.is_fake else "real",
         "manipulation": labels.manipulation,
         "family": labels.family,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mfclip.config import RunConfig, build_config
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Manifest, Sample, relative_name
 from mfclip.errors import ConfigError, ManifestError
 from mfclip.evaluate.protocols import FAKE_LEVELS, Protocol, Row, Subset, merge, plain_name
 
@@ -257,8 +257,7 @@ def _item(sample: Sample, root: Path) -> str:
     """What is drawn as one: a video of one generator, or a picture by its relative path."""
     if sample.video_id is not None:
         return f"{sample.labels.generator}:{sample.video_id}"
-    path = sample.path
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    return relative_name(sample.path, root)
 
 
 def _place(item: str, seed: int) -> str:

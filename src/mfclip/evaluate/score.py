@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import scoring_loader
-from mfclip.data.manifest import Manifest
+from mfclip.data.manifest import Manifest, relative_name
 from mfclip.evaluate.scores import ScoredSample, Scores
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -131,13 +131,11 @@ def evaluating(detector: nn.Module) -> Iterator[None]:
 def _join(manifest: Manifest, scores: Mapping[int, float], errors: Mapping[int, str]) -> Scores:
     rows = []
     for index, sample in enumerate(manifest):
-        path = sample.path
-        if path.is_relative_to(manifest.root):
-            path = path.relative_to(manifest.root)
+        name = relative_name(sample.path, manifest.root)
         score = scores.get(index)
         error = errors.get(index)
         if score is not None and not math.isfinite(score):
             score, error = None, "the detector's score is not finite; its weights may be damaged"
         known = (sample.labels, sample.split, sample.group, sample.video_id)
-        rows.append(ScoredSample(path.as_posix(), *known, score, error))
+        rows.append(ScoredSample(name, *known, score, error))
     return Scores(tuple(rows))

@@ -6,6 +6,7 @@ from mfclip.data.dataset import FaceDataset, FaceItem, Key
 from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest
 from mfclip.data.perturbations import BLOCK_UNIT, check_level, find_perturbation, perturb, seed_of
+from mfclip.data.perturbed_copies import copy_name
 from mfclip.data.transforms import Pixels, prepare_face
 
 
@@ -51,8 +52,8 @@ class DamagedFaces(FaceDataset):
         return FaceItem(image, self.manifest[index].labels, index)
 
     def _damaged(self, index: int) -> Pixels:
-        path, root = self.manifest[index].path, self.manifest.root
+        path = self.manifest[index].path
         image = read_image(path)
-        name = path.relative_to(root) if path.is_relative_to(root) else path
+        name = copy_name(path, self.manifest.root)
         small = min(image.shape[:2]) < BLOCK_UNIT
         return perturb(image, self.kind, self.level, seed=seed_of(name), scale_blocks=small)

@@ -32,48 +32,20 @@ Points = tuple[tuple[float, ...], tuple[float, ...]]
 
 def roc(results: Results, store: Store) -> list[Drawing]:
     """Draw the share of fakes found over the share of false alarms, mean over the seeds."""
-    return [
-        Drawing(
-            name=f"roc-{plain_name(train)}",
-            title=f"ROC, trained on {train}",
-            x_label="real called fake, ratio",
-            y_label="fake called fake, ratio",
-            panels=_panels(runs, store, _found),
-            diagonal=True,
-        )
-        for train, runs in _by_train(results)
-    ]
+    axes = ("real called fake, ratio", "fake called fake, ratio")
+    return _draw(results, store, "ROC", _found, axes, diagonal=True)
 
 
 def det(results: Results, store: Store) -> list[Drawing]:
     """Draw the share of fakes missed over the share of false alarms, on normal deviates."""
-    return [
-        Drawing(
-            name=f"det-{plain_name(train)}",
-            title=f"DET, trained on {train}",
-            x_label="real called fake, percent",
-            y_label="fake called real, percent",
-            panels=_panels(runs, store, _missed),
-            probit=True,
-        )
-        for train, runs in _by_train(results)
-    ]
+    axes = ("real called fake, percent", "fake called real, percent")
+    return _draw(results, store, "DET", _missed, axes, probit=True)
 
 
 def reliability(results: Results, store: Store) -> list[Drawing]:
     """Draw the share of fakes over the score, in bins; the scores of all seeds together."""
-    return [
-        Drawing(
-            name=f"reliability-{plain_name(train)}",
-            title=f"Reliability, trained on {train}",
-            x_label="mean score of a bin",
-            y_label="share of fakes in it, ratio",
-            panels=_panels(runs, store, _reliable),
-            style="dots",
-            diagonal=True,
-        )
-        for train, runs in _by_train(results)
-    ]
+    axes = ("mean score of a bin", "share of fakes in it, ratio")
+    return _draw(results, store, "Reliability", _reliable, axes, style="dots", diagonal=True)
 
 
 def histograms(results: Results, store: Store) -> list[Drawing]:
@@ -169,6 +141,28 @@ def _scores(store: Store, runs: Runs, test: str) -> list[Scores]:
         for run in runs
         for each in run["tests"]
         if each["name"] == test
+    ]
+
+
+def _draw(
+    results: Results,
+    store: Store,
+    name: str,
+    points: Callable[[Sequence[Scores]], Points],
+    axes: tuple[str, str],
+    **look: Any,
+) -> list[Drawing]:
+    """Make one drawing a training set."""
+    return [
+        Drawing(
+            name=f"{name.lower()}-{plain_name(train)}",
+            title=f"{name}, trained on {train}",
+            x_label=axes[0],
+            y_label=axes[1],
+            panels=_panels(runs, store, points),
+            **look,
+        )
+        for train, runs in _by_train(results)
     ]
 
 
