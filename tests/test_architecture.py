@@ -24,10 +24,11 @@ LAYERS = {
     "layers": 1,
     **dict.fromkeys(["model", "baselines", "data"], 2),
     "detectors": 3,
-    **dict.fromkeys(["evaluate", "predict"], 4),
-    **dict.fromkeys(["train", "visualise", "export"], 5),
-    **dict.fromkeys(["serve", "experiment"], 6),
-    "cli": 7,
+    "engines": 4,
+    **dict.fromkeys(["evaluate", "predict"], 5),
+    **dict.fromkeys(["train", "visualise", "export"], 6),
+    **dict.fromkeys(["serve", "experiment", "benchmark"], 7),
+    "cli": 8,
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
