@@ -94,6 +94,29 @@ def test_finished_cells_are_never_run_again(planner: Planner, tmp_path: Path) ->
     )  # fmt: skip
 
 
+def test_an_equal_cell_of_another_experiment_is_not_trained_again(
+    planner: Planner, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_experiment(planner(rows=["MFCLIP"], seeds=[0], tests=["B"]), first, device="cpu")
+    lines: list[str] = []
+    both = planner(rows=["MFCLIP"], tests=["B"])  # seeds 0 and 1
+    run_experiment(both, second, device="cpu", notify=lines.append, reuse=[first])
+    assert [line for line in lines if "reused" in line] == [
+        f"same training as first/{KEY}, which is reused"
+    ]
+    ours, other = (Store(second).finished(key) for key in (KEY, "MFCLIP__A__seed1"))
+    theirs = Store(first).finished(KEY)
+    assert _weights(ours) == _weights(theirs) != _weights(other)
+    assert (ours / "tests/B/scores.csv").read_text() == (theirs / "tests/B/scores.csv").read_text()
+    origin = {result["key"]: result["trained_in"] for result in Store(second).results()}
+    assert origin == {KEY: f"first/{KEY}", "MFCLIP__A__seed1": None}
+
+
+def _weights(cell: Path) -> bytes:
+    return (cell / "training" / BEST).read_bytes()
+
+
 def test_a_failure_keeps_its_reason_and_loses_no_other_cell(
     planner: Planner, base: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -73,6 +73,10 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
     seeds: Annotated[
         str, typer.Option(help="Training seeds, with commas; default: the protocol's.")
     ] = "",
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Other experiments' folders: what they trained is not trained again."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the pictures and estimate the time only.")
     ] = False,
@@ -106,7 +110,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
     if dry_run:
         _estimate(planned, device)
         return
-    _run(planned, out, device)
+    _run(planned, out, device, reuse or [])
 
 
 @experiment.command()
@@ -156,12 +160,12 @@ def figure(
             typer.echo(path)
 
 
-def _run(planned: Experiment, out: Path, device: str) -> None:
+def _run(planned: Experiment, out: Path, device: str, reuse: Sequence[Path]) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
 
     open_folder(out)
     with refuse_unwritable(out):
-        outcome = run_experiment(planned, out, device=device, notify=_say)
+        outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
     _tell(outcome, out)
     if outcome.failed:
         raise typer.Exit(1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,7 @@ from mfclip.evaluate.score import score_dataset
 from mfclip.evaluate.scores import Scores, read_scores, video_scores
 from mfclip.experiment.damage import DamagedFaces
 from mfclip.experiment.plan import Experiment
-from mfclip.experiment.store import RESULT, SCHEMA, write_json
+from mfclip.experiment.store import RESULT, SCHEMA, read_json, write_json
 from mfclip.predict.whole_file import write_whole
 from mfclip.provenance import provenance
 from mfclip.train.loop import BEST, LAST, train
@@ -34,11 +36,18 @@ Notify = Callable[[str], None]
 
 MANIFEST = "manifest.csv"
 TRAINING = "training"
+REUSED = "reused.json"
 SCORES = "scores.csv"
 
 
 def run_cell(
-    experiment: Experiment, cell: Cell, folder: Path, *, device: str, notify: Notify
+    experiment: Experiment,
+    cell: Cell,
+    folder: Path,
+    *,
+    device: str,
+    notify: Notify,
+    reuse: Sequence[Path] = (),
 ) -> None:
     """Train and test a cell, going on from what its folder already holds.
 
@@ -51,6 +60,8 @@ def run_cell(
         folder: of the cell; made if absent.
         device: ``auto``, ``cpu`` or ``cuda``.
         notify: told what is being done.
+        reuse: folders of experiments whose finished cells need not be trained again, see
+            `find_trained`.
 
     Raises:
         MfclipError: whatever training and scoring raise.
@@ -61,15 +72,42 @@ def run_cell(
     part = train_manifest(experiment.manifest, cell)
     part.write(folder / MANIFEST)
     _write_config(config, folder / "config.toml")
-    train(config, folder / TRAINING, resume=True, device=device)
+    reused = _copy_trained(config, part, folder, reuse)
+    if reused:
+        notify(f"same training as {reused}, which is reused")
+    else:
+        train(config, folder / TRAINING, resume=True, device=device)
     detector, card = load_detector(folder / TRAINING / BEST)
     detector.to(find_device(device))
     tests = []
     for number, trial in enumerate(cell.tests, start=1):
         notify(f"test {number} of {len(cell.tests)}: {trial.name}")
         tests.append(_test(experiment, cell, trial, detector, card, folder))
-    write_json(folder / RESULT, {**_facts(cell, config, detector, card, part), "tests": tests})
-    (folder / TRAINING / LAST).unlink()  # three times the weights; nothing to go on from
+    facts = {**_facts(cell, config, detector, card, part), "trained_in": reused}
+    write_json(folder / RESULT, {**facts, "tests": tests})
+    (folder / TRAINING / LAST).unlink(missing_ok=True)  # three times the weights, of no more use
+
+
+def find_trained(config: RunConfig, part: Manifest, reuse: Sequence[Path]) -> Path | None:
+    """Find a finished cell with the same settings, seed and training data.
+
+    The paper's tables share rows: "CE" of Table IX is "NE + IE" of Table VI, and so on.
+
+    Args:
+        config: settings of the cell that is to be trained.
+        part: its training and validation samples.
+        reuse: folders of other experiments.
+
+    Raises:
+        InputError: a result there is damaged.
+    """
+    for root in reuse:
+        for path in sorted(root.glob(f"cells/*/{RESULT}")):
+            result = read_json(path)
+            same = (result["config_fingerprint"], result["manifest"])
+            if same == (config.fingerprint, part.fingerprint):
+                return path.parent
+    return None
 
 
 def trial_dataset(manifest: Manifest, trial: Trial, *, resize: int, image_size: int) -> FaceDataset:
@@ -117,6 +155,24 @@ def count_flops(detector: nn.Module, image_size: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         detector(picture)
     return int(counter.get_total_flops())
+
+
+def _copy_trained(
+    config: RunConfig, part: Manifest, folder: Path, reuse: Sequence[Path]
+) -> str | None:
+    """Copy the training of an equal cell, whole or not at all; name that cell, or None."""
+    note = folder / TRAINING / REUSED
+    if note.exists():  # copied before this run was stopped
+        return str(read_json(note)["trained_in"])
+    if (folder / TRAINING).exists() or not (found := find_trained(config, part, reuse)):
+        return None
+    name = f"{found.parents[1].name}/{found.name}"
+    partial = folder / f"{TRAINING}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(found / TRAINING, partial)
+    write_json(partial / REUSED, {"schema": SCHEMA, "trained_in": name})
+    os.replace(partial, folder / TRAINING)
+    return name
 
 
 def _test(

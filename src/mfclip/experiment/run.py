@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,12 @@ def silent(line: str) -> None:
 
 
 def run_experiment(
-    experiment: Experiment, out: Path, *, device: str = "auto", notify: Notify = silent
+    experiment: Experiment,
+    out: Path,
+    *,
+    device: str = "auto",
+    notify: Notify = silent,
+    reuse: Sequence[Path] = (),
 ) -> Outcome:
     """Run every cell that is not finished yet; a failure does not lose the others.
 
@@ -46,6 +52,8 @@ def run_experiment(
         out: folder of the results.
         device: ``auto``, ``cpu`` or ``cuda``.
         notify: told what is being done, one line each.
+        reuse: folders of experiments whose finished cells need not be trained again where
+            settings, seed and training data are the same.
 
     Raises:
         ConfigError: `out` holds another experiment, or several processes were started.
@@ -62,7 +70,8 @@ def run_experiment(
             continue
         notify(head)
         try:
-            run_cell(experiment, cell, store.unfinished(cell.key), device=device, notify=notify)
+            folder = store.unfinished(cell.key)
+            run_cell(experiment, cell, folder, device=device, notify=notify, reuse=reuse)
             store.finish(cell.key)
             outcome.finished.append(cell.key)
         except Exception as error:  # whatever it is, the other cells are not lost
