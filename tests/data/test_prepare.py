@@ -17,11 +17,10 @@ from PIL import Image
 from skimage import data
 
 from mfclip.data.crop_input import PrepareOptions
-from mfclip.data.faces import Face, FaceDetector, crop_face
+from mfclip.data.faces import FaceDetector, crop_face
 from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.data.prepare import prepare
-from mfclip.data.tracking import FaceTracker
 from mfclip.data.video import write_video
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
@@ -131,18 +130,6 @@ def test_video_keeps_the_largest_person(inputs, tmp_path):
     # the camera pans 4 pixels a frame and nobody changes number
     for places in lefts.values():
         np.testing.assert_allclose(np.diff(places), 4, atol=3)
-
-
-def test_numbers_survive_a_swap_of_order():
-    def face(x, side=20.0):
-        points = ((x + 5, 5.0), (x + 15, 5.0), (x + 10, 10.0), (x + 5, 15.0), (x + 15, 15.0))
-        return Face((x, 0.0, x + side, side), points, 1.0)
-
-    tracker = FaceTracker()
-    assert tracker.follow([face(0.0), face(100.0)]) == [0, 1]
-    assert tracker.follow([]) == []
-    assert tracker.follow([face(104.0), face(5.0), face(300.0)]) == [1, 0, 2]
-    assert tracker.follow([face(5.0, side=60.0)]) == [3]
 
 
 @pytest.mark.parametrize("quality", [None, 90])

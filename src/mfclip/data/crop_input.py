@@ -136,7 +136,7 @@ def _find(task: Task, detector: FaceDetector) -> Iterator[_Crop]:
     tracker = FaceTracker()
     for frame in _look(task):
         faces = detector.detect(frame.image)
-        people = tracker.follow(faces)
+        people = tracker.follow([face.box for face in faces])
         for face, person in list(zip(faces, people, strict=True))[: _limit(task)]:
             content = _encode(frame.image, face, task.options)
             yield _Crop(frame.index, frame.seconds, person, face, content)

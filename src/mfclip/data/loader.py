@@ -7,19 +7,18 @@ joined they see what one process would.
 from __future__ import annotations
 
 import os
-import queue
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mfclip.batch import Batch
+from mfclip.data.ahead import read_ahead
 from mfclip.data.dataset import (
     FaceDataset,
     FaceItem,
@@ -34,8 +33,6 @@ from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, InputError
 
 __all__ = ["BatchPlan", "ScoringLoader", "StreamingLoader", "TrainingLoader", "scoring_loader"]
-
-_T = TypeVar("_T")
 
 PREFETCH = 3
 """Batches that are decoded ahead of the training step."""
@@ -146,7 +143,7 @@ class StreamingLoader:
         self._dataset.set_epoch(epoch)
         # The iterator starts the processes: in this thread, before another one runs.
         batches = islice(iter(self._batches), start_batch, self._length)
-        return (loaded.batch for loaded in _ahead(_finish(batches)))
+        return (loaded.batch for loaded in read_ahead(_finish(batches), PREFETCH))
 
 
 class ScoringLoader:
@@ -227,12 +224,12 @@ class _Reader:
 
     def read(self, batches: Sequence[list[Key]]) -> Iterator[_Loaded]:
         if not self._workers:
-            return _ahead(_finish(self._in_threads(batches)))
+            return read_ahead(_finish(self._in_threads(batches)), PREFETCH)
         if self._processes is None:
             self._processes = self._start_processes()
         self._order[:] = batches
         # The iterator starts the processes: in this thread, before another one runs.
-        return _ahead(_finish(iter(self._processes)))
+        return read_ahead(_finish(iter(self._processes)), PREFETCH)
 
     def close(self) -> None:
         self._processes = None  # the last reference: torch ends the processes with it
@@ -283,41 +280,3 @@ def _finish(packed: Iterable[PackedBatch]) -> Generator[_Loaded, None, None]:
         if pin:
             batch = replace(batch, images=batch.images.pin_memory())
         yield _Loaded(batch, each.errors)
-
-
-def _ahead(source: Generator[_Loaded, None, None]) -> Iterator[_Loaded]:
-    """Run `source` in a thread, up to `PREFETCH` batches ahead; errors arrive in their place."""
-    ready: queue.Queue[_Loaded | BaseException | None] = queue.Queue(PREFETCH)
-    stop = threading.Event()
-
-    def fill() -> None:
-        try:
-            for item in source:
-                _put(ready, item, stop)
-                if stop.is_set():
-                    break
-            _put(ready, None, stop)
-        except BaseException as error:  # raised again where the batches are consumed
-            _put(ready, error, stop)
-        finally:
-            source.close()
-
-    thread = threading.Thread(target=fill, name="mfclip-feed", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _put(ready: queue.Queue[_T], item: _T, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return

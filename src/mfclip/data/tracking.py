@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from mfclip.data.faces import Face
+Rectangle: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom, pixels."""
 
 REACH = 0.75
 """How far a face may move between two frames, in sides of its box."""
@@ -23,40 +25,61 @@ class FaceTracker:
     a track if its middle moved at most `REACH` sides and its side changed at most `GROWTH` times.
     The closest pairs are matched first; a face that fits no track begins a new one.
 
+    Attributes:
+        patience: frames in which a face may be missing before its track ends; None for ever. It
+            also bounds memory and time.
+
     Example:
-        >>> points = ((3.0, 4.0), (7.0, 4.0), (5.0, 6.0), (3.0, 8.0), (7.0, 8.0))
-        >>> left, right = (Face((x, 0.0, x + 10, 10.0), points, 1.0) for x in (0.0, 50.0))
+        >>> left, right = ((x, 0.0, x + 10, 10.0) for x in (0.0, 50.0))
         >>> tracker = FaceTracker()
         >>> tracker.follow([left, right]), tracker.follow([right]), tracker.follow([right, left])
         ([0, 1], [1], [1, 0])
     """
 
-    _last: list[Face] = field(default_factory=list)
+    patience: int | None = None
+    _last: dict[int, tuple[Rectangle, int]] = field(default_factory=dict)
+    _begun: int = 0
+    _now: int = 0
 
-    def follow(self, faces: Sequence[Face]) -> list[int]:
-        """Return the number of each face's track, in the order of `faces`."""
+    def follow(self, boxes: Sequence[Rectangle]) -> list[int]:
+        """Return the number of each face's track, in the order of `boxes`."""
+        self._forget()
         pairs = sorted(
             (apart, track, place)
-            for track, seen in enumerate(self._last)
-            for place, face in enumerate(faces)
-            if (apart := _distance(seen, face)) <= REACH
+            for track, (seen, _) in self._last.items()
+            for place, box in enumerate(boxes)
+            if (apart := _distance(seen, box)) <= REACH
         )
         numbers: dict[int, int] = {}
         for _, track, place in pairs:
             if place not in numbers and track not in numbers.values():
                 numbers[place] = track
-        for place, face in enumerate(faces):
+        for place, box in enumerate(boxes):
             if place not in numbers:
-                numbers[place] = len(self._last)
-                self._last.append(face)
-            self._last[numbers[place]] = face
-        return [numbers[place] for place in range(len(faces))]
+                numbers[place] = self._begun
+                self._begun += 1
+            self._last[numbers[place]] = (box, self._now)
+        self._now += 1
+        return [numbers[place] for place in range(len(boxes))]
+
+    def _forget(self) -> None:
+        if self.patience is None:
+            return
+        oldest = self._now - self.patience - 1
+        self._last = {track: seen for track, seen in self._last.items() if seen[1] >= oldest}
 
 
-def _distance(one: Face, other: Face) -> float:
+def _side(box: Rectangle) -> float:
+    left, top, right, bottom = box
+    return max(right - left, bottom - top)
+
+
+def _distance(one: Rectangle, other: Rectangle) -> float:
     """Between the middles, in sides of the larger face; infinite if the sizes do not fit."""
-    small, large = sorted((one.side, other.side))
+    small, large = sorted((_side(one), _side(other)))
     if large > GROWTH * small:
         return math.inf
-    middles = [((f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2) for f in (one, other)]
+    middles = [
+        ((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in (one, other)
+    ]
     return math.dist(*middles) / large

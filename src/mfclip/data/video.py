@@ -8,7 +8,8 @@ decoded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,6 +30,8 @@ VIDEO_SUFFIXES = frozenset(
 QUALITY = 18
 """Constant rate factor of written videos, 0 to 51, lower is better; 18 is visually lossless."""
 
+TICK = Fraction(1, 90_000)
+"""Seconds to which the times of written frames are rounded; the clock of MPEG."""
 
 SLACK = 0.5
 """Seconds by which the stated end of a whole video may lie behind its last frame."""
@@ -83,46 +86,77 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class _Contents:
-    """Times of the frames in units of the stream; `stamps` is empty where packets carry none."""
+class Contents:
+    """What `scan` finds in a video.
+
+    Attributes:
+        count: frames that are in the file, whatever its header says.
+        stamps: time of each frame, rising, in `unit`; empty where the packets carry none.
+        keys: times of the frames that can be decoded by themselves, likewise.
+        unit: seconds.
+        fps: frames a second, on average.
+        codec: FFmpeg's name of the coding, e.g. ``h264``.
+    """
 
     count: int
     stamps: NDArray[np.int64]
     keys: NDArray[np.int64]
     unit: float
     fps: float
+    codec: str
 
     def seconds(self, index: int) -> float:
+        """Time of a frame after the first one."""
         if not len(self.stamps):
             return index / self.fps
         return float(self.stamps[index] - self.stamps[0]) * self.unit
 
     @property
     def duration(self) -> float:
+        """Seconds from the start of the first frame to the end of the last."""
         return self.seconds(self.count - 1) + 1 / self.fps
+
+    def choose(self, *, count: int = 32, every: int | None = None) -> list[int]:
+        """Choose frames by their index.
+
+        Args:
+            count: number of frames, the middle one of as many equal parts; all if there are fewer.
+            every: take the frames 0, n, 2n, ... instead.
+
+        Raises:
+            InputError: `count` or `every` is below 1.
+        """
+        if count < 1 or (every is not None and every < 1):
+            raise InputError(f"expected count and every of at least 1, but got {count} and {every}")
+        return _evenly(self.count, count) if every is None else [*range(0, self.count, every)]
 
 
 def frames(path: Path, *, count: int = 32, every: int | None = None) -> Iterator[Frame]:
-    """Yield evenly spaced frames, one in memory at a time.
+    """Yield evenly spaced frames, one in memory at a time; arguments as in `Contents.choose`.
 
-    A frame that is damaged is passed over for the next good one; a video with fewer than `count`
-    frames gives them all.
-
-    Args:
-        path: the video; sound is neither needed nor read.
-        count: number of frames: the middle one of as many equal parts.
-        every: take the frames 0, n, 2n, ... instead.
+    A frame that is damaged is passed over for the next good one. Sound is neither needed nor read.
 
     Raises:
         InputError: no such file, no video, nothing in it that can be decoded, or `count` or
             `every` below 1.
     """
-    if count < 1 or (every is not None and every < 1):
-        raise InputError(f"expected count and every of at least 1, but got {count} and {every}")
-    contents = _scan(path)
-    wanted = _evenly(contents.count, count) if every is None else range(0, contents.count, every)
+    contents = scan(path)
+    yield from frames_at(path, contents, contents.choose(count=count, every=every))
+
+
+def frames_at(path: Path, contents: Contents, indices: Sequence[int]) -> Iterator[Frame]:
+    """Yield chosen frames, one in memory at a time.
+
+    Args:
+        path: the video.
+        contents: from `scan`.
+        indices: rising.
+
+    Raises:
+        InputError: the file went away, or none of these frames can be decoded.
+    """
     found = 0
-    for frame, index in _decode(path, contents, list(wanted)):
+    for frame, index in _decode(path, contents, indices):
         yield Frame(_upright(frame), index, contents.seconds(index))
         found += 1
     if not found:
@@ -135,14 +169,12 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         InputError: no such file, no video, or nothing in it that can be decoded.
     """
-    contents = _scan(path)
+    contents = scan(path)
     for frame, _ in _decode(path, contents, [0]):
         height, width = _upright(frame).shape[:2]
-        with _open(path) as (_, stream):
-            codec = str(stream.codec_context.name)
-        seconds = contents.duration
-        rate = contents.count / seconds
-        return VideoInfo(width, height, contents.count, seconds, rate, codec, int(frame.rotation))
+        count, seconds = contents.count, contents.duration
+        turn = int(frame.rotation)
+        return VideoInfo(width, height, count, seconds, count / seconds, contents.codec, turn)
     raise InputError(f"{path}: no frame of this video can be decoded; get the file anew")
 
 
@@ -169,14 +201,19 @@ def check_ends(path: Path) -> None:
 
 
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float) -> None:
-    """Write pictures as an H.264 video, whole or not at all.
+    """Write pictures, RGB, uint8, as a video of `fps` frames a second; see `write_frames`."""
+    write_frames(path, (Frame(image, i, i / fps) for i, image in enumerate(images)), fps)
+
+
+def write_frames(path: Path, shown: Iterable[Frame], fps: float) -> None:
+    """Write frames as an H.264 video without sound, whole or not at all.
 
     An odd width or height grows by one pixel, since the colour format halves both.
 
     Args:
         path: file to write; its ending names the container, e.g. ``.mp4``.
-        images: RGB, uint8, all of one size.
-        fps: frames a second.
+        shown: all of one size; each is shown at its time, so that the rate may vary.
+        fps: frames a second, on average.
 
     Raises:
         InputError: there is no picture, or one differs in size from the first.
@@ -187,15 +224,14 @@ def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float) -> 
     stream, shape = None, None
     try:
         with av.open(str(partial), "w") as container:
-            for image in images:
+            for frame in shown:
+                image = frame.image
                 if stream is None:
                     shape = image.shape
                     stream = _add_stream(container, image, fps)
                 if image.shape != shape:
                     raise InputError(f"expected pictures of {shape}, but got {image.shape}")
-                pad = ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0))
-                whole = np.ascontiguousarray(np.pad(image, pad, mode="edge"))
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(whole, format="rgb24")))
+                container.mux(stream.encode(_to_video_frame(frame, fps)))
             if stream is None:
                 raise InputError(f"no picture to write to {path}")
             container.mux(stream.encode())
@@ -209,7 +245,19 @@ def _add_stream(container: Any, image: NDArray[np.uint8], fps: float) -> Any:
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(QUALITY)})
     stream.height, stream.width = (side + side % 2 for side in image.shape[:2])
     stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = TICK
     return stream
+
+
+def _to_video_frame(frame: Frame, fps: float) -> Any:
+    """Even in width and height, timed in ticks."""
+    height, width = frame.image.shape[:2]
+    pad = ((0, height % 2), (0, width % 2), (0, 0))
+    whole = np.ascontiguousarray(np.pad(frame.image, pad, mode="edge"))
+    made = require("av", extra="video").VideoFrame.from_ndarray(whole, format="rgb24")
+    made.pts, made.time_base = round(frame.seconds / TICK), TICK
+    made.duration = round(1 / fps / TICK)
+    return made
 
 
 @contextmanager
@@ -246,9 +294,15 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             return
 
 
-def _scan(path: Path) -> _Contents:
-    stamps, keys, count, timeless = [], [], 0, False
+def scan(path: Path) -> Contents:
+    """Go through the packets of a video, without decoding: 8 bytes a frame are kept.
+
+    Raises:
+        InputError: no such file, no video, or no frame in it.
+    """
+    stamps, keys, count, timeless = array("q"), array("q"), 0, False
     with _open(path) as (container, stream):
+        codec = str(stream.codec_context.name)
         unit = float(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate
         for packet in _packets(container, stream):
@@ -262,13 +316,14 @@ def _scan(path: Path) -> _Contents:
                     keys.append(packet.pts)
     if not count:
         raise InputError(f"{path}: the video holds no frame; it may have been cut short")
-    known = np.unique(np.array([] if timeless else stamps, np.int64))
+    known = np.unique(np.array(() if timeless else stamps, np.int64))
     if len(known) > 1:
         spread = float(known[-1] - known[0]) * unit
         fps = (len(known) - 1) / spread
     else:
         fps = float(rate or 25)
-    return _Contents(len(known) or count, known, np.array(sorted(keys), np.int64), unit, fps)
+    times = np.sort(np.array(keys, np.int64))
+    return Contents(len(known) or count, known, times, unit, fps, codec)
 
 
 def _evenly(total: int, count: int) -> list[int]:
@@ -282,7 +337,7 @@ def _evenly(total: int, count: int) -> list[int]:
     return [(2 * part + 1) * total // (2 * count) for part in range(count)]
 
 
-def _decode(path: Path, contents: _Contents, wanted: list[int]) -> Iterator[tuple[Any, int]]:
+def _decode(path: Path, contents: Contents, wanted: Sequence[int]) -> Iterator[tuple[Any, int]]:
     """Decode the wanted frames, jumping to the keyframe before each where that saves work."""
     with _open(path) as (container, stream):
         source = _good_frames(container, stream)
