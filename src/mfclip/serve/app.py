@@ -1,0 +1,266 @@
+"""The routes of ``docs/serve.md``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import Path as Place
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.staticfiles import StaticFiles
+
+from mfclip import __version__
+from mfclip.serve.guard import Access, Guard
+from mfclip.serve.jobs import Job
+from mfclip.serve.media import recognise
+from mfclip.serve.problem import PROBLEM_TYPE, Problem, answer_problems
+from mfclip.serve.schema import (
+    ADDRESS,
+    FORM,
+    Document,
+    Health,
+    JobDocument,
+    Models,
+)
+from mfclip.serve.service import Service
+from mfclip.serve.upload import Upload, receive_upload
+
+PAGE = Path(str(files("mfclip.serve").joinpath("page")))
+
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
+"""Content-Security-Policy of a report, which holds its own style and pictures and no script."""
+
+routes = APIRouter()
+
+JobId = Annotated[str, Place(max_length=64, description="of a job, as it was answered")]
+
+
+def create_app(service: Service, access: Access | None = None) -> Guard:
+    """Build the application.
+
+    Args:
+        service: what stands behind the routes; it ends with the application.
+        access: who may ask; None for everybody.
+    """
+    access = access or Access()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="mfclip",
+        summary="Tell a real face from a forged one. A score is evidence, not proof.",
+        version=__version__,
+        docs_url=None,  # both load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.service, app.state.access = service, access
+    answer_problems(app)
+    app.include_router(routes)
+    if PAGE.is_dir():
+        app.mount("/page", StaticFiles(directory=PAGE))
+    return Guard(app, access, service.metrics)
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route for OpenAPI."""
+    return {
+        status: {
+            "description": "see `code` and `detail`",
+            "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        }
+        for status in (401, 421, *statuses)
+    }
+
+
+@routes.get("/", include_in_schema=False)
+async def show_page() -> FileResponse:
+    """The page for people."""
+    if not (PAGE / "index.html").is_file():
+        raise Problem(404, "not_found", "this installation holds no page; the interface is /v1")
+    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@routes.post(
+    "/v1/predictions",
+    response_model=Document,
+    responses={
+        202: {"model": JobDocument, "description": "taken as a job"},
+        **_problems(400, 403, 408, 413, 415, 422, 429, 502, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": FORM},
+                "application/json": {"schema": ADDRESS},
+            },
+        }
+    },
+)
+async def predict(request: Request) -> Response:
+    """Judge a picture, or take a picture or video as a job."""
+    service: Service = request.app.state.service
+    with service.admit():
+        upload = await receive_upload(
+            request, service.folder, service.limits, allow_url=service.allow_url
+        )
+        try:
+            kind = recognise(upload.path)
+            if kind == "video" or _wants_job(request, upload):
+                return _accept(service.jobs.add(upload, kind))
+        except BaseException:
+            upload.delete()
+            raise
+        return JSONResponse(await service.judge_now(upload))
+
+
+def _wants_job(request: Request, upload: Upload) -> bool:
+    preferred = request.headers.get("prefer", "").lower().replace(",", ";").split(";")
+    return upload.options.respond_async or "respond-async" in map(str.strip, preferred)
+
+
+def _accept(job: Job) -> Response:
+    return JSONResponse(job.to_json(), 202, headers={"Location": f"/v1/jobs/{job.id}"})
+
+
+@routes.get("/v1/jobs/{job}", response_model=JobDocument, responses=_problems(404))
+async def show_job(request: Request, job: JobId) -> Response:
+    """Return a job's status, progress and result."""
+    service: Service = request.app.state.service
+    return _fresh(JSONResponse(service.jobs.find(job).to_json()))
+
+
+@routes.delete("/v1/jobs/{job}", status_code=204, responses=_problems(404))
+async def delete_job(request: Request, job: JobId) -> Response:
+    """Stop a job and forget it."""
+    service: Service = request.app.state.service
+    service.jobs.delete(job)
+    return Response(status_code=204)
+
+
+@routes.get(
+    "/v1/jobs/{job}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "an event at every change", "content": {"text/event-stream": {}}},
+        **_problems(404),
+    },
+)
+async def follow_job(request: Request, job: JobId) -> Response:
+    """Send a job whenever it changes, until it is over (server-sent events)."""
+    service: Service = request.app.state.service
+    return _fresh(
+        StreamingResponse(_events(service.jobs.find(job)), media_type="text/event-stream")
+    )
+
+
+async def _events(job: Job) -> AsyncIterator[str]:
+    async for status in job.follow():
+        if status is None:
+            yield ": still here\n\n"
+        else:
+            yield f"event: {status}\ndata: {json.dumps(job.to_json(), allow_nan=False)}\n\n"
+
+
+@routes.get(
+    "/v1/jobs/{job}/report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "the page a person can file",
+            "content": {"text/html": {}, "application/pdf": {}},
+        },
+        **_problems(404, 409, 422),
+    },
+)
+def show_report(
+    request: Request,
+    job: JobId,
+    format: Literal["html", "pdf"] = "html",
+) -> Response:
+    """Return the report of a finished job."""
+    service: Service = request.app.state.service
+    outcome = service.jobs.find(job).outcome
+    if outcome is None or outcome.report is None:
+        raise Problem(409, "not_done", "the job has no report yet; ask again once it is done")
+    kind = "application/pdf" if format == "pdf" else "text/html; charset=utf-8"
+    headers = {
+        "Content-Disposition": f'attachment; filename="mfclip-report.{format}"',
+        "Content-Security-Policy": REPORT_POLICY,
+    }
+    return _fresh(Response(outcome.report(format), media_type=kind, headers=headers))
+
+
+@routes.get(
+    "/v1/jobs/{job}/frames/{index}",
+    response_class=Response,
+    responses={
+        200: {"description": "a judged frame of a video", "content": {"image/jpeg": {}}},
+        **_problems(404, 422),
+    },
+)
+async def show_frame(request: Request, job: JobId, index: Annotated[int, Place(ge=0)]) -> Response:
+    """Return a judged frame of a video with its faces framed."""
+    service: Service = request.app.state.service
+    outcome = service.jobs.find(job).outcome
+    if outcome is None or index not in outcome.frames:
+        raise Problem(404, "not_found", "this frame was not judged, or the job is not done yet")
+    return _fresh(Response(outcome.frames[index], media_type="image/jpeg"))
+
+
+@routes.get(
+    "/v1/health",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "it no longer judges"}, **_problems()},
+)
+async def show_health(request: Request) -> Response:
+    """Say whether it judges."""
+    service: Service = request.app.state.service
+    document = {
+        "status": "ok" if service.is_alive else "stopping",
+        "version": __version__,
+        "key_needed": request.app.state.access.key is not None,
+    }
+    return _fresh(JSONResponse(document, 200 if service.is_alive else 503))
+
+
+@routes.get("/v1/models", response_model=Models, responses=_problems())
+async def show_models(request: Request) -> Response:
+    """Say what judges, how often it errs, and what this server takes on."""
+    service: Service = request.app.state.service
+    server = {
+        **dataclasses.asdict(service.limits),
+        "url_input": service.allow_url,
+        "pdf": find_spec("fpdf") is not None,
+    }
+    return JSONResponse({"models": [service.predictor.describe()], "server": server})
+
+
+@routes.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **_problems()},
+)
+async def show_metrics(request: Request) -> Response:
+    """Return the figures for Prometheus."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _fresh(response: Response) -> Response:
+    """Let nothing in between keep what is private and changes."""
+    response.headers["Cache-Control"] = "no-store"
+    return response

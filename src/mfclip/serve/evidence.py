@@ -1,0 +1,66 @@
+"""Small pictures that show why, as data URIs: what the model saw, where, and its noise."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mfclip.data.images import read_image
+from mfclip.data.transforms import Pixels
+from mfclip.predict.prediction import Prediction
+from mfclip.predict.views import noise_picture
+
+PICTURE = 1024
+"""Longer side of the copy of the picture, pixels."""
+
+QUALITY = 90
+
+
+def show_picture(path: Path) -> str:
+    """Return a small upright copy of a picture, as a data URI."""
+    small = Image.fromarray(read_image(path))
+    small.thumbnail((PICTURE, PICTURE))
+    return embed(np.asarray(small))
+
+
+def show_evidence(prediction: Prediction, heat_map: Pixels | None) -> dict[str, Any]:
+    """Return the pictures of one face, as ``docs/serve.md`` lists them.
+
+    Args:
+        prediction: with `pixels`.
+        heat_map: the face with what raised its score laid over it; None if there is none.
+
+    Raises:
+        ValueError: the prediction was made without `keep_pixels`.
+    """
+    pixels, box = prediction.pixels, prediction.patch
+    if pixels is None:
+        raise ValueError("expected a prediction with pixels; judge with keep_pixels=True")
+    patch = pixels[box.top : box.bottom, box.left : box.right] if box else None
+    return {
+        "face": embed(pixels),
+        "heat_map": None if heat_map is None else embed(heat_map),
+        "patch": None if patch is None else embed(patch),
+        "noise": None if patch is None else embed(noise_picture(patch), lossless=True),
+    }
+
+
+def to_jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
+    """Encode RGB pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def embed(pixels: Pixels, *, lossless: bool = False) -> str:
+    """Return RGB pixels as a data URI: JPEG, or grey PNG where every value counts."""
+    if not lossless:
+        return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(pixels)).decode()}"
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).convert("L").save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

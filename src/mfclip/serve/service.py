@@ -1,0 +1,116 @@
+"""One running server: its model, threads, jobs, uploads and figures, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from mfclip.predict.predictor import Predictor
+from mfclip.serve.jobs import Job, Jobs, Outcome
+from mfclip.serve.judging import Judge
+from mfclip.serve.limits import Limits
+from mfclip.serve.metrics import Metrics
+from mfclip.serve.problem import Problem, busy
+from mfclip.serve.upload import Upload, private_folder
+
+RETRY_SECONDS = 1
+"""When to come back after the queue of pictures was full."""
+
+THREADS = 8
+"""Pictures decoded and searched for faces at the same time."""
+
+
+class Service:
+    """What stands behind the routes.
+
+    Args:
+        predictor: what judges.
+        limits: what is taken on at most.
+        batch_size: faces that go through the model together, at most.
+        allow_url: whether a request may name an address instead of sending a file.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        limits: Limits | None = None,
+        *,
+        batch_size: int = 32,
+        allow_url: bool = False,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.allow_url = allow_url
+        self.predictor = predictor
+        self._open = ExitStack()
+        self.folder = self._open.enter_context(private_folder())
+        self._pictures = self._open.enter_context(ThreadPoolExecutor(THREADS, "mfclip-picture"))
+        videos = self._open.enter_context(ThreadPoolExecutor(1, "mfclip-video"))
+        self.judge = Judge(self.predictor, self.limits)
+        self.jobs = Jobs(self.limits, self._work, {"picture": self._pictures, "video": videos})
+        self.metrics = Metrics(self.jobs.count)
+        self._in_hand = 0
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Hold one place of the queue.
+
+        Raises:
+            Problem: 429, it is full.
+        """
+        if self._in_hand >= self.limits.queue:
+            raise busy(f"{self.limits.queue} pictures are waiting already", RETRY_SECONDS)
+        self._in_hand += 1
+        self.metrics.queue.set(self._in_hand)
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+            self.metrics.queue.set(self._in_hand)
+
+    async def judge_now(self, upload: Upload) -> dict[str, Any]:
+        """Judge a picture while its sender waits, and delete it.
+
+        Raises:
+            Problem: 422, nothing in it can be judged; 503, it takes too long.
+        """
+        work = asyncio.wrap_future(self._pictures.submit(self._judge, upload))
+        try:
+            return await asyncio.wait_for(work, self.limits.request_seconds)
+        except TimeoutError:
+            detail = f"the answer took longer than {self.limits.request_seconds:g} seconds"
+            raise Problem(503, "too_slow", detail, {"Retry-After": "10"}) from None
+        finally:
+            upload.delete()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run until the server stops, then leave nothing behind."""
+        try:
+            yield
+        finally:
+            await self.jobs.close()
+            await asyncio.to_thread(self._open.close)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still judges."""
+        return True
+
+    def _judge(self, upload: Upload) -> dict[str, Any]:
+        document, _ = self.judge.judge_picture(upload)
+        self._count(document)
+        return document
+
+    def _work(self, job: Job) -> Outcome:
+        if job.kind == "video":
+            raise Problem(415, "not_media", "videos are not judged yet")
+        document, _ = self.judge.judge_picture(job.upload)
+        self._count(document)
+        return Outcome(document)
+
+    def _count(self, document: dict[str, Any]) -> None:
+        for prediction in document["predictions"]:
+            self.metrics.faces.labels(prediction["verdict"]).inc()
