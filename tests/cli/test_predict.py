@@ -86,7 +86,7 @@ def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
     done = run("in", "--whole", "--weights", weights, "--json", "-", "--batch-size", "1")
     document = json.loads(done.stdout)
     assert list(document) == ["schema", "model", "predictions", "errors"]
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["model"]["weights"] == weights
     assert [document["model"][key] for key in ("limits", "licence")] == [
         CARD["limits"],
@@ -138,7 +138,7 @@ def test_table_names_each_picture_and_failures_go_to_the_standard_error(
     assert all(word in row for row in rows for word in kinds)
     assert "Limits of the weights: errs always" in done.stdout
     assert "Licence of the weights: research [only]" in done.stdout
-    assert "2 faces judged, 2 called fake" in done.stdout
+    assert "2 faces judged: 2 fake, 0 uncertain, 0 real." in done.stdout
     assert done.stderr.count("not judged:") == 3
     assert "in/empty.jpg" in done.stderr
 
@@ -154,7 +154,8 @@ def test_notes_stand_below_the_table_and_do_not_flood_it(folder: Path, weights: 
 
 def test_threshold_of_the_user_decides(folder: Path, weights: str) -> None:
     done = run("in/sub/a.png", "--whole", "--weights", weights, "--threshold", "1")
-    assert "1 face judged, 0 called fake (threshold 1.000)" in done.stdout
+    assert "1 face judged: 0 fake, 0 uncertain, 1 real." in done.stdout
+    assert "From 1.000 a face is called fake, below it real: the threshold you gave." in done.stdout
 
 
 def test_json_and_report_files(folder: Path, weights: str) -> None:

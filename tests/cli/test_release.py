@@ -23,9 +23,13 @@ def test_words_of_the_card_reach_prediction_and_page(
     said = [part for pair in words.items() for part in pair]
     weights = tmp_path / "new" / "tiny.safetensors"
     command = ["release", tmp_path / "run", "--manifest", made_faces, "--out", weights]
-    done = CliRunner().invoke(app, [*map(str, command), "--splits", " test ", *said])
+    done = CliRunner().invoke(
+        app, [*map(str, command), "--splits", " test ", "--max-error", "0.2", *said]
+    )
     assert done.exit_code == 0, done.exception
     assert "test: " in done.stdout
+    assert "Real faces called fake" in done.stdout
+    assert "at most 20% of the real faces" in done.stdout
     assert sorted(path.name for path in weights.parent.iterdir()) == [
         "tiny-test.json",
         "tiny-test.md",
@@ -39,5 +43,6 @@ def test_words_of_the_card_reach_prediction_and_page(
     assert done.exit_code == 0, done.exception
     model = json.loads(done.stdout)["model"]
     assert [model[key] for key in ("trained_on", "licence", "limits")] == list(words.values())
+    assert model["verdict"]["max_error"] == 0.2
     assert model["metrics"]["test"]["auc"]["value"] == auc
     assert all(text in page.read_text() for text in (*words.values(), f"{100 * auc:.1f}%"))

@@ -25,4 +25,4 @@ def test_saved_folder_judges_as_the_file_it_came_from(tmp_path: Path) -> None:
     assert isinstance(one, Prediction)
     assert isinstance(two, Prediction)
     assert one.score == two.score
-    assert again.threshold == 0.4
+    assert again.bands.fake_from == 0.4

@@ -235,14 +235,14 @@ def test_a_threshold_of_the_caller_goes_before_the_card(
     for threshold, verdict in ((0.0, "fake"), (1.0, "real")):
         strict = Predictor(model, {"threshold": 0.4}, device="cpu", threshold=threshold)
         (result,) = judged(strict.predict(pictures[:1]))
-        assert (result.verdict, result.threshold) == (verdict, threshold)
+        assert (result.verdict, result.bands.fake_from) == (verdict, threshold)
 
 
 def test_description_has_no_number_that_json_lacks(model: MFCLIP) -> None:
     card = {"metrics": {"test": {"auc": math.nan, "eer": 0.1}}}
     described = Predictor(model, card, device="cpu").describe()
     assert described["metrics"]["test"] == {"auc": None, "eer": 0.1}
-    assert (described["threshold"], described["faces"]) == (0.5, "whole")
+    assert (described["verdict"]["fake_from"], described["faces"]) == (0.5, "whole")
 
 
 # what issue 2 calls bad input, as far as a picture to be judged goes

@@ -16,6 +16,7 @@ from mfclip.model.srm import srm_kernels
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.report import Report, printable
+from mfclip.predict.verdict import Bands
 from mfclip.predict.views import noise_picture
 
 CARD = {
@@ -91,7 +92,7 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
     assert page.open == []
     fake = sum(isinstance(r, Prediction) and r.verdict == "fake" for r in results)
     assert (
-        f"2 faces judged: {fake} called fake, {2 - fake} called real. 1 file could not" in page.text
+        f"2 faces judged: {fake} called fake, 0 uncertain, {2 - fake} called real. 1 file could not" in page.text
     )
     for result in results[:2]:
         assert isinstance(result, Prediction)
@@ -183,7 +184,7 @@ def test_kinds_are_named_for_a_fake_only_and_none_as_zero_percent(results: list[
     first = results[0]
     assert isinstance(first, Prediction)
     kinds = {"family": (Kind("gan", 0.7), Kind("real", 0.298), Kind("graphics", 0.002))}
-    fake = replace(first, score=0.9, threshold=0.5, kinds=kinds)
+    fake = replace(first, score=0.9, bands=Bands(0.2, 0.5), kinds=kinds)
     text = Page(render([fake])).text
     assert "an indication only: family GAN 70%, real 30%" in text
     assert "0%, graphics" not in text

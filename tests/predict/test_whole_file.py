@@ -8,14 +8,16 @@ from typing import TextIO
 
 import pytest
 
-from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result, to_json
-from mfclip.predict.whole_file import JsonResults, write_output, write_whole
+from mfclip.predict.prediction import Box, Failure, Kind, Prediction
+from mfclip.predict.verdict import Bands
+from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
+from mfclip.predict.whole_file import JsonResults, to_json, write_output, write_whole
 
 KINDS = {"family": (Kind("gan", 0.75), Kind("real", 0.25))}
 FAKE = Prediction(
     path="a.jpg",
     score=0.5,
-    threshold=0.5,
+    bands=Bands(0.3, 0.6),
     kinds=KINDS,
     patch=Box(0, 112, 112, 224),
     image_size=224,
@@ -25,12 +27,32 @@ FAKE = Prediction(
     sha256="ab",
     warnings=("small",),
 )
-RESULTS: list[Result] = [Failure("z.jpg", "empty"), FAKE, Failure(None, 'odd "array"')]
+MOMENTS = (FrameScore(3, 0.1204, 0.75, Box(1, 2, 31, 42)), FrameScore(9, 61.5, 0.25, None))
+TRACK = Track(2, MOMENTS, KINDS)
+VIDEO = VideoPrediction(
+    path="a.mp4",
+    tracks=(TRACK,),
+    suspect=TRACK,
+    moments=MOMENTS[:1],
+    bands=Bands(0.3, 0.6),
+    seconds=62.0,
+    fps=25.0,
+    width=640,
+    height=360,
+    codec="h264",
+    num_frames=1550,
+    judged=(3, 9, 12),
+    num_with_face=2,
+    sha256="cd",
+    warnings=("dark",),
+)
+RESULTS: list[AnyResult] = [Failure("z.jpg", "empty"), VIDEO, FAKE, Failure(None, 'odd "array"')]
 PREDICTION = {
     "path": "a.jpg",
     "score": 0.5,
-    "verdict": "fake",
-    "threshold": 0.5,
+    "verdict": "uncertain",
+    "real_below": 0.3,
+    "fake_from": 0.6,
     "kinds": {
         "family": [{"name": "gan", "probability": 0.75}, {"name": "real", "probability": 0.25}]
     },
@@ -43,8 +65,44 @@ PREDICTION = {
     "warnings": ["small"],
 }
 
+FIRST = {
+    "index": 3,
+    "seconds": 0.12,
+    "score": 0.75,
+    "box": {"left": 1, "top": 2, "right": 31, "bottom": 42},
+}
+VIDEO_JSON = {
+    "path": "a.mp4",
+    "score": 0.5,
+    "spread": 0.25,
+    "verdict": "uncertain",
+    "real_below": 0.3,
+    "fake_from": 0.6,
+    "suspect_track": 2,
+    "num_frames": 1550,
+    "num_judged": 3,
+    "num_with_face": 2,
+    "kinds": PREDICTION["kinds"],
+    "moments": [{"time": "00:00.120", "track": 2, **FIRST}],
+    "tracks": [
+        {
+            "id": 2,
+            "score": 0.5,
+            "spread": 0.25,
+            "frames": [FIRST, {"index": 9, "seconds": 61.5, "score": 0.25, "box": None}],
+        }
+    ],
+    "seconds": 62.0,
+    "fps": 25.0,
+    "width": 640,
+    "height": 360,
+    "codec": "h264",
+    "sha256": "cd",
+    "warnings": ["dark"],
+}
 
-def streamed(results: list[Result], model: dict[str, object]) -> str:
+
+def streamed(results: list[AnyResult], model: dict[str, object]) -> str:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         document = JsonResults(file, model)
         for result in results:
@@ -59,11 +117,12 @@ def stop_after(file: TextIO, text: str) -> None:
     raise RuntimeError("stopped")
 
 
-def test_schema_1_is_written_out_in_full() -> None:
+def test_schema_2_is_written_out_in_full() -> None:
     assert to_json(RESULTS, {"name": "m"}) == {
-        "schema": 1,
+        "schema": 2,
         "model": {"name": "m"},
         "predictions": [PREDICTION],
+        "videos": [VIDEO_JSON],
         "errors": [
             {"path": "z.jpg", "error": "empty"},
             {"path": None, "error": 'odd "array"'},
@@ -71,8 +130,8 @@ def test_schema_1_is_written_out_in_full() -> None:
     }
 
 
-@pytest.mark.parametrize("results", [[], RESULTS, [FAKE, FAKE], RESULTS[:1]])
-def test_streamed_json_is_the_json_of_all_results(results: list[Result]) -> None:
+@pytest.mark.parametrize("results", [[], RESULTS, [FAKE, FAKE], [VIDEO, VIDEO, FAKE], RESULTS[:1]])
+def test_streamed_json_is_the_json_of_all_results(results: list[AnyResult]) -> None:
     assert json.loads(streamed(results, {"name": "m"})) == to_json(results, {"name": "m"})
 
 
@@ -135,17 +194,9 @@ def test_the_standard_output_gets_all_or_nothing(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
 
 
-def test_verdict_turns_at_the_threshold() -> None:
-    verdicts = [
-        Prediction(None, score, 0.4, {}, None, 224, None, 1, 1).verdict
-        for score in (0.0, 0.39, 0.4, 1.0)
-    ]
-    assert verdicts == ["real", "real", "fake", "fake"]
-
-
 def test_likely_kind_passes_over_real() -> None:
     kinds = {"family": (Kind("real", 0.6), Kind("gan", 0.4)), "label": (Kind("real", 1.0),)}
-    prediction = Prediction(None, 0.9, 0.5, kinds, None, 224, None, 1, 1)
+    prediction = Prediction(None, 0.9, Bands(0.5, 0.5), kinds, None, 224, None, 1, 1)
     assert prediction.likely_kind("family") == Kind("gan", 0.4)
     assert prediction.likely_kind("label") is None
     assert prediction.likely_kind("generator") is None

@@ -18,6 +18,7 @@ from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.score import score_manifest
+from mfclip.predict.verdict import read_bands
 from mfclip.train.loop import BEST, train
 from mfclip.train.release import release
 from mfclip.weights import read_weights
@@ -35,7 +36,9 @@ def run(tiny_run: dict[str, Any], tmp_path: Path) -> Path:
 def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_path: Path) -> None:
     manifest, out = read_manifest(made_faces), tmp_path / "out" / "small.safetensors"
     settings = EvaluateSettings(bootstrap=20)
-    released = release(run, manifest, out, facts={"limits": "grids only"}, settings=settings)
+    released = release(
+        run, manifest, out, facts={"limits": "grids only"}, settings=settings, max_error=0.25
+    )
     detector, card = load_detector(out)
     assert getattr(detector, "language_encoder", 0) is None
     assert len(getattr(detector, "prompts", ())) == 3
@@ -54,6 +57,23 @@ def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_pat
     )
     found = log_loss(raw.target, 1 / (1 + np.exp(-logits / card["temperature"])))
     assert found <= best.fun + 1e-4
+
+    # the bands promise what the released file does on validation
+    bands = read_bands(card)
+    assert bands.max_error == 0.25
+    val = score_manifest(
+        CalibratedDetector(detector, card["temperature"]),
+        manifest.split("val"),
+        resize=72,
+        image_size=64,
+    )
+    verdicts = np.array([bands.verdict(score) for score in val.score])
+    alarms = (verdicts[val.target == 0] == "fake").mean()
+    misses = (verdicts[val.target == 1] == "real").mean()
+    assert max(alarms, misses) <= 0.25
+    rates = bands.rates["val"]
+    assert [rates[name]["value"] for name in ("false_alarm", "miss")] == [alarms, misses]
+    assert list(bands.rates) == ["val", "test"]
 
     # the figures are those of the released file on the test split
     test = score_manifest(

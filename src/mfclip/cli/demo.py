@@ -104,18 +104,18 @@ def _show(judged: list[tuple[Sample, Prediction]]) -> None:
     for column in ("picture", "in truth", "score", "verdict", ""):
         table.add_column(column, justify="right" if column == "score" else "left")
     for sample, prediction in judged:
-        right = (prediction.verdict == "fake") == sample.labels.is_fake
+        truth = "fake" if sample.labels.is_fake else "real"
+        hit = {truth: "[green]right[/]", "uncertain": ""}
         table.add_row(
             sample.path.name,
             describe(sample),
             f"{prediction.score:.3f}",
             prediction.verdict,
-            "[green]right[/]" if right else "[red]wrong[/]",
+            hit.get(prediction.verdict, "[red]wrong[/]"),
         )
     console = Console()
     console.print(table)
     console.print(
-        f"Score: probability of fake; from {judged[0][1].threshold:.3f} the verdict is fake. "
-        "Evidence, not proof.",
+        f"Score: probability of fake. {judged[0][1].bands.explain()} Evidence, not proof.",
         highlight=False,
     )

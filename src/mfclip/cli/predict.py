@@ -47,7 +47,7 @@ def predict(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Scores from here upwards are fake; default: the weights'"),
+        typer.Option(min=0, max=1, help="Two verdicts only: fake from here upwards, else real."),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Take each whole picture as one face.")
@@ -57,8 +57,9 @@ def predict(
 ) -> None:
     """Judge whether the faces in pictures are forged. A score is evidence, not proof.
 
-    The score is the model's probability of fake, from 0 to 1. Every face in a picture is found and
-    judged by itself; with --whole the whole picture is taken as one face.
+    The score is the model's probability of fake, from 0 to 1. The verdict is real, fake or
+    uncertain: the weights say which scores decide nothing, and how often a verdict errs. Every face
+    in a picture is found and judged by itself; with --whole the whole picture is one face.
 
     Exit status: 0, everything was judged; 1, some files could not be judged (they are listed, the
     others were judged); 2, nothing could be judged, or the command was wrong.
@@ -118,7 +119,7 @@ class ResultTable:
     def __init__(self, model: Mapping[str, Any]) -> None:
         self.model = model
         self.num_judged = 0
-        self.num_fake = 0
+        self.counts = {"fake": 0, "uncertain": 0, "real": 0}
         self._shown: list[Prediction] = []
         self._failures: list[Failure] = []
 
@@ -130,7 +131,7 @@ class ResultTable:
             self._failures.append(result)
             return
         self.num_judged += 1
-        self.num_fake += result.verdict == "fake"
+        self.counts[result.verdict] += 1
         if len(self._shown) < MAX_ROWS:
             self._shown.append(result)
 
@@ -162,11 +163,10 @@ class ResultTable:
         rest = self.num_judged - len(self._shown)
         more = f" The table holds the first {MAX_ROWS}; --json gives all." if rest else ""
         count = "1 face" if self.num_judged == 1 else f"{self.num_judged} faces"
-        console.print(
-            f"{count} judged, {self.num_fake} called fake "
-            f"(threshold {self._shown[0].threshold:.3f}).{more} A score is evidence, not proof.",
-            highlight=False,
-        )
+        called = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items())
+        console.print(f"{count} judged: {called}.{more}", highlight=False)
+        rule = self._shown[0].bands.explain()
+        console.print(f"{rule} A score is evidence, not proof.", highlight=False)
         for heading, key in (("Limits", "limits"), ("Licence", "licence")):
             if text := self.model.get(key):
                 line = f"{heading} of the weights: {_printable(str(text))}"
@@ -193,7 +193,7 @@ def _table(predictions: list[Prediction]) -> Table:
     table.add_column("richest patch", no_wrap=True)
     for prediction in predictions:
         patch = prediction.patch
-        colour = "red" if prediction.verdict == "fake" else "green"
+        colour = {"fake": "red", "uncertain": "yellow"}.get(prediction.verdict, "green")
         table.add_row(
             Text(_name(prediction)),
             f"{prediction.score:.3f}",
@@ -211,7 +211,7 @@ def _name(prediction: Prediction) -> str:
 
 
 def _indication(prediction: Prediction) -> str:
-    """Name the most similar kind of forgery on each level, for a face called fake."""
+    """Name the most similar kind of forgery on each level, unless a face is called real."""
     from mfclip.predict.report import words  # noqa: PLC0415
 
     if prediction.verdict == "real":

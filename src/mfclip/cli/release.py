@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mfclip.cli.output import open_folder, refuse_unwritable
+
+if TYPE_CHECKING:
+    from mfclip.predict.verdict import Bands
 
 
 def release(
@@ -17,6 +20,15 @@ def release(
     splits: Annotated[
         str, typer.Option(help="Splits to measure the finished weights on, with commas.")
     ] = "test",
+    max_error: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of validation's real faces that may be called fake, and of its fakes that "
+            "may be called real; the faces between are uncertain.",
+        ),
+    ] = 0.1,
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
@@ -25,13 +37,16 @@ def release(
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
-    Temperature and threshold are fitted on validation. The card, which every prediction and report
-    quotes, says what the weights were trained on and how often they err.
+    Temperature, threshold and the bands of the three verdicts are fitted on validation. The card,
+    which every prediction and report quotes, says what the weights were trained on and how often
+    they err.
     """
     from rich.console import Console  # noqa: PLC0415
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
+    from mfclip.predict.verdict import read_bands  # noqa: PLC0415
     from mfclip.train.release import release as run_release  # noqa: PLC0415
+    from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
     facts = {name: text for name, text in words.items() if text}
@@ -39,7 +54,24 @@ def release(
     names = [name.strip() for name in splits.split(",")]
     open_folder(out.parent)
     with refuse_unwritable(out):
-        evaluations = run_release(run, rows, out, splits=names, facts=facts)
+        evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
+    _show_verdicts(read_bands(read_weights(out).card))
     typer.echo(f"weights, card and evaluations: {out}")
+
+
+def _show_verdicts(bands: Bands) -> None:
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from mfclip.predict.verdict import error_rows  # noqa: PLC0415
+
+    table = Table(title="verdicts", box=box.SIMPLE_HEAD)
+    for heading in ("", *bands.rates):
+        table.add_column(heading)
+    for words, cells in error_rows(bands):
+        table.add_row(words, *cells)
+    Console().print(table)
+    typer.echo(bands.explain())

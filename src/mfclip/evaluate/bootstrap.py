@@ -91,9 +91,9 @@ def bootstrap_intervals(
     if resamples == 0 or not len(scores):
         return {}
     resampler = WeightedFigures(scores, target, (threshold, fitted), ece_bins)
-    chunks = [resampler(w) for w in _draw_weights(np.asarray(groups), resamples, seed)]
+    chunks = [resampler(w) for w in draw_weights(np.asarray(groups), resamples, seed)]
     return {
-        name: _interval(np.concatenate([chunk[name] for chunk in chunks]))
+        name: percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
         for name in INTERVAL_FIGURES
         if name not in undefined
     }
@@ -178,7 +178,8 @@ def _crossing(fpr: Float[ndarray, "r points"], tpr: Float[ndarray, "r points"]) 
     return crossing
 
 
-def _draw_weights(groups: Shaped[ndarray, " n"], resamples: int, seed: int) -> Iterator[Weights]:
+def draw_weights(groups: Shaped[ndarray, " n"], resamples: int, seed: int) -> Iterator[Weights]:
+    """Iterate over chunks of resamples: how often each row counts. Groups are drawn."""
     names, number = np.unique(groups, return_inverse=True)
     random = np.random.default_rng(seed)
     share = np.full(len(names), 1 / len(names))
@@ -188,7 +189,8 @@ def _draw_weights(groups: Shaped[ndarray, " n"], resamples: int, seed: int) -> I
         yield random.multinomial(len(names), share, size)[:, number].astype(np.float64)
 
 
-def _interval(values: Figure) -> Interval:
+def percentile_interval(values: Figure) -> Interval:
+    """Return the 95% interval of a figure over its resamples, passing over undefined ones."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return Interval(math.nan, math.nan, 0.0)

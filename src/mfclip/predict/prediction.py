@@ -1,18 +1,18 @@
-"""What is said about one face: the records, and their JSON form (schema 1)."""
+"""What is said about one face: the records, and their JSON form (schema 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
-SCHEMA = 1
-"""Version of the JSON form. It rises when a key changes its meaning or goes; new keys may come."""
+from mfclip.predict.verdict import Bands, Verdict
 
-Verdict: TypeAlias = Literal["fake", "real"]
+SCHEMA = 2
+"""Version of the JSON form. It rises when a key changes its meaning or goes; new keys may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Prediction:
     Attributes:
         path: the file as it was named by the caller; None for an array.
         score: probability of fake, in [0, 1].
-        threshold: scores from here upwards are called fake.
+        bands: which scores get which verdict.
         kinds: level (``label``, ``manipulation``, ``family``, ``generator``) to its kinds, most
             similar first. Empty for a model that knows no prompts.
         patch: the patch of richest texture, in pixels of the model input; None for a model
@@ -81,7 +81,7 @@ class Prediction:
 
     path: str | None
     score: float
-    threshold: float
+    bands: Bands
     kinds: Mapping[str, tuple[Kind, ...]]
     patch: Box | None
     image_size: int
@@ -94,8 +94,8 @@ class Prediction:
 
     @property
     def verdict(self) -> Verdict:
-        """``fake`` from the threshold upwards, else ``real``."""
-        return "fake" if self.score >= self.threshold else "real"
+        """``real``, ``uncertain`` or ``fake``, by the bands of the weights."""
+        return self.bands.verdict(self.score)
 
     def likely_kind(self, level: str) -> Kind | None:
         """Return the most similar forgery of a level, passing over ``real``; None if unknown."""
@@ -108,7 +108,8 @@ class Prediction:
             "path": self.path,
             "score": self.score,
             "verdict": self.verdict,
-            "threshold": self.threshold,
+            "real_below": self.bands.real_below,
+            "fake_from": self.bands.fake_from,
             "kinds": {
                 level: [{"name": k.name, "probability": k.probability} for k in kinds]
                 for level, kinds in self.kinds.items()
@@ -142,22 +143,3 @@ class Failure:
 
 Result: TypeAlias = Prediction | Failure
 """Every input gives one failure, or one prediction for each of its faces."""
-
-
-def to_json(results: Sequence[Result], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole JSON form, for programs that hold all results in memory.
-
-    Args:
-        results: in any order; predictions and errors each keep theirs.
-        model: what judged, see `mfclip.predict.predictor.Predictor.describe`.
-
-    Example:
-        >>> to_json([Failure("a.jpg", "empty file")], {})["errors"]
-        [{'path': 'a.jpg', 'error': 'empty file'}]
-    """
-    return {
-        "schema": SCHEMA,
-        "model": dict(model),
-        "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
-        "errors": [r.to_json() for r in results if isinstance(r, Failure)],
-    }

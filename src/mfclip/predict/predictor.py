@@ -28,6 +28,7 @@ from mfclip.model.mfclip import MFCLIP
 from mfclip.model.patch_selector import select_richest_patch
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
+from mfclip.predict.verdict import read_bands
 
 _P = TypeVar("_P", bound="Predictor")
 
@@ -54,15 +55,17 @@ class Predictor:
     Args:
         model: MFCLIP, or another detector, which gives scores only; it is moved to `device` and
             set to evaluation.
-        card: facts about the weights. Used here: ``threshold`` (0.5 if absent), ``temperature``
-            (logits are divided by it; 1 if absent) and ``resize`` (side of the square around a
-            face before the centre crop, pixels; 256 if absent).
+        card: facts about the weights. Used here: ``verdict`` (else ``threshold``, else 0.5),
+            ``temperature`` (logits are divided by it; 1 if absent) and ``resize`` (side of the
+            square around a face before the centre crop, pixels; 256 if absent).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes a GPU where there is
             one.
-        threshold: scores from here upwards are called fake; None takes the card's.
+        threshold: scores from here upwards are called fake, all others real; None takes the
+            card's bands, between which a face is uncertain.
         finder: finds the faces in a picture; None takes the whole picture as the face.
 
     Attributes:
+        bands: which scores get which verdict.
         image_size: side of the square model input, pixels.
         source: the weight file; None for a model that was handed over.
 
@@ -87,13 +90,11 @@ class Predictor:
         self.card = dict(card or {})
         self.device = find_device(device)
         self.model = model.to(self.device).eval()
-        self.threshold = float(self.card.get("threshold", 0.5)) if threshold is None else threshold
+        self.bands = read_bands(self.card, threshold)
         self.temperature = float(self.card.get("temperature", 1.0))
         self.finder = finder or WholePicture()
         self.source: Path | None = None
         self.image_size = int(getattr(model, "image_size", 224))
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"expected a threshold in [0, 1], but got {self.threshold}")
 
     @classmethod
     def load(
@@ -178,12 +179,13 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """Return what judges, as it stands in ``model`` of the JSON form.
 
-        That is the card, with figures that are not defined as None, and the settings in use.
+        That is the card, with figures that are not defined as None, and the settings in use; the
+        bands of the verdict take the place of the card's single threshold.
         """
-        card = json.loads(json.dumps(self.card), parse_constant=lambda _: None)
+        card = {**self.card, "verdict": self.bands.to_json()}
+        card.pop("threshold", None)
         return {
-            **card,
-            "threshold": self.threshold,
+            **json.loads(json.dumps(card), parse_constant=lambda _: None),
             "temperature": self.temperature,
             "image_size": self.image_size,
             "faces": self.finder.name,
@@ -258,7 +260,7 @@ class Predictor:
         return Prediction(
             path=face.path,
             score=score,
-            threshold=self.threshold,
+            bands=self.bands,
             kinds=kinds,
             patch=patch,
             image_size=self.image_size,

@@ -13,6 +13,7 @@ from typing import Any
 
 from mfclip.labels import MANIPULATIONS
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
+from mfclip.predict.verdict import Verdict
 from mfclip.predict.views import show_thumbnail, show_views
 from mfclip.predict.whole_file import write_whole
 from mfclip.provenance import provenance
@@ -52,7 +53,7 @@ class Report:
         self.model = model
         self.title = title
         self.captions = captions or {}
-        self.counts = {"fake": 0, "real": 0}
+        self.counts: dict[Verdict, int] = {"fake": 0, "uncertain": 0, "real": 0}
         self._articles: list[str] = []
         self._overview: list[str] = []
         self._failures: list[Failure] = []
@@ -94,7 +95,8 @@ class Report:
         judged = sum(self.counts.values())
         text = (
             f"{judged} {'face' if judged == 1 else 'faces'} judged: "
-            f"{self.counts['fake']} called fake, {self.counts['real']} called real."
+            f"{self.counts['fake']} called fake, {self.counts['uncertain']} uncertain, "
+            f"{self.counts['real']} called real."
         )
         if self._failures:
             failed = len(self._failures)
@@ -160,13 +162,13 @@ def _short(path: str) -> str:
 
 
 def _score(prediction: Prediction) -> str:
-    verdict, score, threshold = prediction.verdict, prediction.score, prediction.threshold
+    verdict, score, bands = prediction.verdict, prediction.score, prediction.bands
     return (
         f'<p><span class="verdict {verdict}">{verdict}</span>, score {score:.3f} '
-        f'<span class="soft">(threshold {threshold:.3f})</span></p>'
+        f'<span class="soft">(fake from {bands.fake_from:.3f})</span></p>'
         f'<div class="bar {verdict}" role="img" aria-label="score {score:.2f} on a bar from 0, '
-        f'real, to 1, fake; threshold at {threshold:.2f}"><i style="width:{100 * score:.1f}%">'
-        f'</i><b style="left:{100 * threshold:.1f}%"></b></div>'
+        f'real, to 1, fake; fake from {bands.fake_from:.2f}"><i style="width:{100 * score:.1f}%">'
+        f'</i><b style="left:{100 * bands.fake_from:.1f}%"></b></div>'
     )
 
 

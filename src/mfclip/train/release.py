@@ -17,6 +17,7 @@ from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_manifest
 from mfclip.evaluate.scores import Scores
+from mfclip.evaluate.verdicts import fit_bands, verdict_rates
 from mfclip.train.loop import BEST
 
 MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
@@ -31,10 +32,12 @@ def release(
     splits: Sequence[str] = ("test",),
     facts: Mapping[str, Any] | None = None,
     settings: EvaluateSettings | None = None,
+    max_error: float = 0.1,
 ) -> dict[str, Evaluation]:
     """Write a run's best weights for use, without their text half, and measure them.
 
-    Temperature and threshold are fitted on the validation split and stand in the card.
+    Temperature, threshold and the bands of the three verdicts are fitted on the validation split
+    and stand in the card, with the verdicts' error rates on validation and on `splits`.
 
     Args:
         run: folder of a finished run.
@@ -43,9 +46,11 @@ def release(
         splits: measured with the finished weights; nothing is chosen on them.
         facts: what the card shall also say: ``trained_on``, ``licence``, ``limits``, ``command``.
         settings: batch size, resamples, bins; the defaults if omitted.
+        max_error: largest share of validation's real faces that may be called fake, and of its
+            fakes that may be called real; what lies between is uncertain.
 
     Raises:
-        ConfigError: one of `splits` is the validation split.
+        ConfigError: one of `splits` is the validation split, or `max_error` is not in [0, 0.5).
         WeightsError: the run has no weights yet.
     """
     if not (run / BEST).is_file():
@@ -60,16 +65,19 @@ def release(
     card |= {**(facts or {}), "temperature": fit_temperature(raw.score, raw.target)}
     calibrated = _score(detector, card, manifest.split(val), settings)
     card["threshold"] = fit_threshold(calibrated.score, calibrated.target)
+    scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
+    measured = {val: calibrated, **scored}
+    card["verdict"] = _verdict(calibrated, measured, card["threshold"], max_error, settings)
     evaluations = {
         split: evaluate_scores(
-            _score(detector, card, manifest.split(split), settings),
+            scores,
             fitted_threshold=card["threshold"],
             resamples=settings.bootstrap,
             ece_bins=settings.ece_bins,
             config_fingerprint=card["config_fingerprint"],
             manifest_fingerprint=manifest.split(split).fingerprint,
         )
-        for split in splits
+        for split, scores in scored.items()
     }
     card["metrics"] = {split: _merit(one) for split, one in evaluations.items()}
     model = _without_place(config.model)
@@ -100,6 +108,31 @@ def _score(
         batch_size=settings.batch_size,
         precision=settings.precision,
     ).scored
+
+
+def _verdict(
+    val: Scores,
+    measured: Mapping[str, Scores],
+    threshold: float,
+    max_error: float,
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    """Fit the bands on validation and measure them everywhere."""
+    real_below, fake_from = bands = fit_bands(
+        val.score, val.target, val.groups, threshold=threshold, max_error=max_error
+    )
+    rates = {
+        split: verdict_rates(
+            scores.score, scores.target, scores.groups, bands=bands, resamples=settings.bootstrap
+        )
+        for split, scores in measured.items()
+    }
+    return {
+        "real_below": real_below,
+        "fake_from": fake_from,
+        "max_error": max_error,
+        "rates": rates,
+    }
 
 
 def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:
