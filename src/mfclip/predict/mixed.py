@@ -1,0 +1,62 @@
+"""Pictures and videos in any mixture -> predictions, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from mfclip.data.parallel import Progress, silent
+from mfclip.data.sniff import is_video
+from mfclip.data.video import VIDEO_SUFFIXES
+from mfclip.errors import InputError, MissingExtraError
+from mfclip.predict.prediction import Failure
+from mfclip.predict.predictor import Predictor
+from mfclip.predict.video import judge_video
+from mfclip.predict.video_prediction import AnyResult
+
+
+def judge_files(
+    predictor: Predictor,
+    inputs: Iterable[Path | Failure],
+    *,
+    count: int = 32,
+    every: int | None = None,
+    batch_size: int = 32,
+    keep_pixels: bool = False,
+    progress: Progress = silent,
+) -> Iterator[AnyResult]:
+    """Judge pictures and videos; which is which, a file's first bytes tell, and else its ending.
+
+    A video that cannot be judged is a `Failure`, and the others go on.
+
+    Args:
+        predictor: judges the pictures, and the videos' frames.
+        inputs: files, or failures found earlier, which are passed through.
+        count: as `judge_video` takes it.
+        every: as `judge_video` takes it.
+        batch_size: faces that go through the model together.
+        keep_pixels: keep the model input with each picture's prediction.
+        progress: told how far each video is.
+
+    Yields:
+        In the order of `inputs`.
+    """
+    for are_videos, group in groupby(inputs, key=_is_video):
+        if not are_videos:
+            yield from predictor.iter_predict(group, batch_size=batch_size, keep_pixels=keep_pixels)
+            continue
+        for path in (entry for entry in group if isinstance(entry, Path)):
+            try:
+                yield judge_video(
+                    predictor, path,
+                    count=count, every=every, batch_size=batch_size, progress=progress,
+                )  # fmt: skip
+            except (InputError, MissingExtraError, OSError) as error:
+                yield Failure(str(path), str(error).removeprefix(f"{path}: "))
+
+
+def _is_video(entry: Path | Failure) -> bool:
+    if isinstance(entry, Failure):
+        return False
+    return is_video(entry, by_name=entry.suffix.lower() in VIDEO_SUFFIXES)

@@ -1,0 +1,350 @@
+"""A video -> a score for every face and time, and one for the most suspect face.
+
+Flow: packets -> chosen frames -> faces -> followed -> the predictor's own scoring -> mean of each.
+Frames are read and searched in a thread, a few ahead of the model; of a frame only its numbers are
+kept, so that memory does not grow with the film.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mfclip.data.ahead import read_ahead
+from mfclip.data.parallel import Progress, silent
+from mfclip.data.tracking import FaceTracker
+from mfclip.data.transforms import Pixels
+from mfclip.data.video import Contents, Frame, check_ends, frames_at, scan
+from mfclip.errors import InputError
+from mfclip.predict.faces import Crop, FaceFinder
+from mfclip.predict.prediction import Box, Failure, Kind, Prediction
+from mfclip.predict.predictor import Predictor, hash_file
+from mfclip.predict.video_prediction import (
+    FrameScore,
+    Track,
+    VideoPrediction,
+    find_moments,
+    find_suspect,
+    least_frames,
+)
+
+WAITING = 4
+"""Frames whose faces wait for the model, at most."""
+
+MISSING_FRAMES = 8
+"""A face may be out of sight for so many of the frames looked at before it counts as another."""
+
+MISSING_SECONDS = 2.0
+"""Or for so long, where that is more frames."""
+
+MOMENTS = 5
+"""Most suspect moments that are named."""
+
+APART = 1 / 40
+"""Distance between them, as a part of the video's length."""
+
+SAME = 0.5
+"""Overlap from which a face found again is the one that was judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One frame: its faces and their numbers."""
+
+    index: int
+    seconds: float
+    size: tuple[int, int]
+    crops: Sequence[Crop]
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """One face on its way through the model."""
+
+    index: int
+    seconds: float
+    number: int
+    box: Box | None
+    warnings: tuple[str, ...]
+
+
+class _FoundAlready:
+    """Takes a crop as it is; warnings were given where it was found."""
+
+    name = "whole"
+
+    def find(self, picture: Pixels) -> list[Crop]:
+        return [Crop(picture)]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of one face so far."""
+
+    frames: list[FrameScore] = field(default_factory=list)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    warned: Counter[str] = field(default_factory=Counter)
+
+    def add(self, seen: _Sighting, result: Prediction) -> None:
+        self.frames.append(FrameScore(seen.index, seen.seconds, result.score, seen.box))
+        for level, kinds in result.kinds.items():
+            shares = self.shares.setdefault(level, {})
+            for kind in kinds:
+                shares[kind.name] = shares.get(kind.name, 0.0) + kind.probability
+        for warning in (*seen.warnings, *result.warnings):
+            subject = warning.partition(" (")[0].partition(":")[0]
+            if not self.warned[subject]:
+                self.warnings.append(warning)
+            self.warned[subject] += 1
+
+    def to_track(self, number: int) -> Track:
+        kinds = {level: _mean(shares, len(self.frames)) for level, shares in self.shares.items()}
+        return Track(number, tuple(self.frames), kinds)
+
+    def notes(self) -> list[str]:
+        """Warnings of single frames, each said once."""
+        total = len(self.frames)
+        return [
+            f"in {count} of {total} frames of this face: {first}"
+            for first, count in zip(self.warnings, self.warned.values(), strict=True)
+        ]
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the frames gave, filled while they go by."""
+
+    judged: list[int] = field(default_factory=list)
+    num_with_face: int = 0
+    size: tuple[int, int] = (0, 0)
+    tallies: dict[int, _Tally] = field(default_factory=dict)
+
+
+def judge_video(
+    predictor: Predictor,
+    path: str | Path,
+    *,
+    count: int = 32,
+    every: int | None = None,
+    batch_size: int = 32,
+    progress: Progress = silent,
+) -> VideoPrediction:
+    """Judge the faces of a video.
+
+    Faces are found by `predictor.finder`, followed from frame to frame, and scored as those of a
+    picture are. The score of a face is its mean over the frames; that of the video is the score of
+    the most suspect face that is seen long enough (`find_suspect`).
+
+    Args:
+        predictor: its bands, fitted on single pictures, give the verdict too.
+        path: of any coding that FFmpeg reads; sound is neither needed nor read.
+        count: frames that are looked at, evenly spaced; all if there are fewer.
+        every: look at the frames 0, n, 2n, ... instead.
+        batch_size: faces that go through the model together; does not change the scores.
+        progress: told the frames that were looked at and how many there will be.
+
+    Raises:
+        InputError: no such file, no video, cut off so that nothing can be decoded, no face in any
+            frame, or `count` or `every` below 1.
+        MissingExtraError: the package that reads videos is not installed.
+    """
+    path, named = Path(path), str(path)
+    contents = scan(path)
+    wanted = contents.choose(count=count, every=every)
+    watch = _Watch()
+    looks = read_ahead(_look(path, contents, wanted, predictor.finder), WAITING)
+    try:
+        _score(predictor, looks, watch, batch_size, lambda n: progress(named, n, len(wanted)))
+    finally:
+        looks.close()
+    if not watch.tallies:
+        raise InputError(_no_face(path, watch))
+    return _conclude(predictor, named, contents, watch, len(wanted))
+
+
+def look_closer(
+    predictor: Predictor, video: VideoPrediction, moments: Sequence[FrameScore]
+) -> Iterator[tuple[Frame, Prediction]]:
+    """Judge faces of single frames again, with everything that is said about pictures.
+
+    Args:
+        predictor: the one that judged the video.
+        video: from `judge_video`.
+        moments: from its moments or its tracks' frames.
+
+    Yields:
+        In the order of showing: the frame, and the prediction with `pixels`; its `path` and
+        `sha256` are the video's.
+
+    Raises:
+        InputError: the file went away or changed.
+    """
+    path = Path(video.path)
+    wanted = {moment.index: moment for moment in sorted(moments, key=lambda m: m.index)}
+    for frame in frames_at(path, scan(path), list(wanted)):
+        if frame.index not in wanted:
+            raise InputError(_changed(path))
+        box = wanted[frame.index].box
+        crop = max(predictor.finder.find(frame.image), key=lambda crop: _overlap(crop.box, box))
+        if _overlap(crop.box, box) < SAME:
+            raise InputError(_changed(path))
+        (result,) = _of_crops(predictor).iter_predict([crop.pixels], keep_pixels=True)
+        if isinstance(result, Failure):
+            raise InputError(f"{path}: {result.error}")
+        yield (
+            frame,
+            replace(
+                result,
+                path=video.path,
+                face=box,
+                width=video.width,
+                height=video.height,
+                sha256=video.sha256,
+                warnings=(*crop.warnings, *result.warnings),
+            ),
+        )
+
+
+def _changed(path: Path) -> str:
+    return f"{path}: the video changed since it was judged"
+
+
+def _overlap(one: Box | None, other: Box | None) -> float:
+    """Shared area as a part of the area of both together."""
+    if one is None or other is None:
+        return float(one is other)
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
+    shared = max(0, width) * max(0, height)
+    return shared / max(1, one.width * one.height + other.width * other.height - shared)
+
+
+def _look(
+    path: Path, contents: Contents, wanted: Sequence[int], finder: FaceFinder
+) -> Generator[_Look, None, None]:
+    """Find and follow the faces of the wanted frames."""
+    step = contents.duration / max(1, len(wanted))
+    tracker = FaceTracker(patience=max(MISSING_FRAMES, math.ceil(MISSING_SECONDS / step)))
+    for frame in frames_at(path, contents, wanted):
+        try:
+            crops = finder.find(frame.image)
+        except InputError:  # no face
+            crops = []
+        height, width = frame.image.shape[:2]
+        numbers = tracker.follow([_rectangle(crop.box, width, height) for crop in crops])
+        yield _Look(frame.index, frame.seconds, (width, height), crops, numbers)
+
+
+def _rectangle(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+    if box is None:
+        return (0.0, 0.0, float(width), float(height))
+    return (float(box.left), float(box.top), float(box.right), float(box.bottom))
+
+
+def _score(
+    predictor: Predictor,
+    looks: Iterable[_Look],
+    watch: _Watch,
+    batch_size: int,
+    told: Callable[[int], None],
+) -> None:
+    """Send all faces through the model, and add each result to its face."""
+    under_way: deque[_Sighting] = deque()
+
+    def crops() -> Iterator[Pixels]:
+        for look in looks:
+            watch.judged.append(look.index)
+            watch.num_with_face += bool(look.crops)
+            watch.size = look.size
+            told(len(watch.judged))
+            for crop, number in zip(look.crops, look.numbers, strict=True):
+                under_way.append(
+                    _Sighting(look.index, look.seconds, number, crop.box, crop.warnings)
+                )
+                yield crop.pixels
+
+    for result in _of_crops(predictor).iter_predict(crops(), batch_size=batch_size):
+        seen = under_way.popleft()
+        if isinstance(result, Failure):
+            raise InputError(result.error)
+        watch.tallies.setdefault(seen.number, _Tally()).add(seen, result)
+
+
+def _of_crops(predictor: Predictor) -> Predictor:
+    """The same predictor for pictures that are faces already: one result each, in their order."""
+    judge = copy(predictor)
+    judge.finder = _FoundAlready()
+    return judge
+
+
+def _conclude(
+    predictor: Predictor, named: str, contents: Contents, watch: _Watch, num_wanted: int
+) -> VideoPrediction:
+    order = sorted(watch.tallies)
+    tracks = tuple(watch.tallies[key].to_track(number) for number, key in enumerate(order, 1))
+    suspect = find_suspect(tracks, watch.num_with_face)
+    width, height = watch.size
+    video = VideoPrediction(
+        path=named,
+        tracks=tracks,
+        suspect=suspect,
+        moments=find_moments(suspect, MOMENTS, APART * contents.duration),
+        bands=predictor.bands,
+        seconds=contents.duration,
+        fps=contents.count / contents.duration,
+        width=width,
+        height=height,
+        codec=contents.codec,
+        num_frames=contents.count,
+        judged=tuple(watch.judged),
+        num_with_face=watch.num_with_face,
+        sha256=hash_file(Path(named)),
+    )
+    notes = watch.tallies[order[suspect.number - 1]].notes()
+    return replace(video, warnings=(*_cautions(video, num_wanted), *notes))
+
+
+def _cautions(video: VideoPrediction, num_wanted: int) -> Iterator[str]:
+    """Reasons to trust the score less that lie in the video as a whole."""
+    try:
+        check_ends(Path(video.path))
+    except InputError as error:
+        yield str(error).removeprefix(f"{video.path}: ")
+    judged, suspect = len(video.judged), video.suspect
+    if judged < num_wanted:
+        yield f"{num_wanted - judged} of {num_wanted} frames could not be decoded"
+    if 2 * video.num_with_face < judged:
+        yield f"a face was found in only {video.num_with_face} of {judged} frames"
+    least = least_frames(video.num_with_face)
+    if len(suspect.frames) < least:
+        yield (
+            f"no face is seen in {least} frames or more: the verdict rests on "
+            f"{len(suspect.frames)}; look at more frames with --frames or --every"
+        )
+    for track in video.tracks:
+        is_short = len(track.frames) < least
+        if is_short and track is not suspect and video.bands.verdict(track.score) == "fake":
+            yield (
+                f"face {track.number}, seen in {len(track.frames)} of {judged} frames only, has "
+                f"score {track.score:.3f}; that is too short to decide"
+            )
+
+
+def _no_face(path: Path, watch: _Watch) -> str:
+    count = len(watch.judged)
+    looked = "the one frame" if count == 1 else f"any of the {count} frames"
+    return (
+        f"{path}: no face found in {looked} looked at; look at more with --frames or --every, or "
+        "use --whole to judge whole frames as one face"
+    )
+
+
+def _mean(shares: Mapping[str, float], count: int) -> tuple[Kind, ...]:
+    kinds = (Kind(name, total / count) for name, total in shares.items())
+    return tuple(sorted(kinds, key=lambda kind: -kind.probability))
