@@ -1,0 +1,143 @@
+"""Heat maps against detectors whose answer is known, and against other ways of computing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor, nn
+
+from helpers import TINY, assert_close, pictures, tiny_model
+from mfclip.config import build_config
+from mfclip.detectors import DETECTORS, build_detector
+from mfclip.predict.heat_map import (
+    BASE_BLUR,
+    COLOURS,
+    SMOOTHING,
+    blur,
+    colour_heat,
+    heat_map,
+    overlay,
+)
+
+
+class Corner(nn.Module):
+    """Fake logit = weights times the pixels of the upper left quarter, and nothing else."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        weights = torch.zeros(3, size, size)
+        weights[:, : size // 2, : size // 2] = torch.randn(3, size // 2, size // 2)
+        self.register_buffer("weights", weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        fake = (images * self.weights).flatten(1).sum(1)
+        return torch.stack([torch.zeros_like(fake), fake], 1)
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "mfclip": TINY,
+    "mfclip-small": {**TINY, "use_noise": False},
+    "cvit": {key: TINY[key] for key in ("embed_dim", "num_heads", "mlp_ratio", "image")},
+    "vit": {"options": {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}},
+    "clip": {
+        "embed_dim": 16,
+        "spa": {"batch_size": 8},
+        "options": {"patch_size": 16, "width": 64, "depth": 1, "text_width": 64, "text_depth": 1},
+    },
+}
+"""What makes a detector small."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("xception", "freqnet"))) for n in DETECTORS],
+)
+def test_any_detector_gives_each_face_its_own_map(name: str) -> None:
+    settings = {"name": name, **SIZES.get(name, {}), "image_size": 32}
+    detector, images = build_detector(build_config({"model": settings}).model), pictures(2)
+    together = heat_map(detector, images)
+    assert together.shape == (2, 32, 32)
+    assert together.min() >= 0
+    assert_close(together.amax((1, 2)), torch.ones(2))
+    assert torch.equal(together, heat_map(detector, images))
+    # smoothing hides nothing at 32 pixels: single weak pixels carry the rounding of the gradient
+    torch.testing.assert_close(heat_map(detector, images[1:])[0], together[1], rtol=0, atol=0.01)
+
+
+def test_heat_lies_where_the_detector_looks() -> None:
+    heat = heat_map(Corner(128), pictures(4, 128))
+    reach = 3 * round(128 * SMOOTHING)  # what smoothing carries over the edge
+    assert heat[:, 64 + reach :].max() < 0.01
+    assert heat[:, :, 64 + reach :].max() < 0.01
+    peak = heat.flatten(1).argmax(1)
+    assert (peak // 128 < 64).all()
+    assert (peak % 128 < 64).all()
+
+
+def test_linear_detector_by_hand() -> None:
+    detector, images = Corner(64), pictures(2, 64)
+    effect = (detector.weights * (images - blur(images, 64 * BASE_BLUR))).sum(1, keepdim=True)
+    expected = blur(effect, 64 * SMOOTHING)[:, 0].clamp(min=0)
+    expected /= expected.amax((1, 2), keepdim=True)
+    assert_close(heat_map(detector, images), expected, factor=10)
+
+
+def test_no_heat_where_nothing_speaks_for_a_forgery() -> None:
+    assert not heat_map(Corner(64), torch.zeros(1, 3, 64, 64)).any()
+    assert heat_map(Corner(64), torch.full((1, 3, 64, 64), 0.4)).max() < 0.5
+
+
+def test_noise_of_the_richest_patch_reaches_its_pixels_only() -> None:
+    model = tiny_model(use_image=False)
+    images = pictures(1) * 0.001 + 0.5  # flat but for one patch: below a level of grey
+    images[:, :, 16:, :16] = pictures(1)[:, :, 16:, :16]
+    heat = heat_map(model, images)[0]
+    assert heat[16:, :16].sum() / heat.sum() > 0.9
+
+
+def test_it_neither_changes_the_detector_nor_needs_gradients_on() -> None:
+    model, images = tiny_model().train(), pictures(2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    outside = heat_map(model, images)
+    with torch.inference_mode():
+        inside = heat_map(model, images * 1)
+    assert torch.equal(outside, inside)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+def test_blur_as_pillow_does_it() -> None:
+    image = (pictures(1, 64) * 255).round()
+    ours = blur(image, 4.0)[0].permute(1, 2, 0).numpy()
+    pixels = image[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    theirs = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4.0)), float)
+    assert np.abs(ours - theirs)[16:-16, 16:-16].max() < 3  # Pillow's is three box blurs
+
+
+def test_blur_keeps_a_flat_picture() -> None:
+    assert_close(blur(torch.full((1, 2, 8, 8), 0.3), 5.0), torch.full((1, 2, 8, 8), 0.3))
+
+
+def test_colours_are_matplotlibs_viridis() -> None:
+    colormaps = pytest.importorskip("matplotlib").colormaps
+    heat = np.linspace(0, 1, 256)
+    expected = colormaps["viridis"](heat)[:, :3] * 255
+    assert np.abs(colour_heat(heat) - expected).max() < 7
+    brightness = COLOURS @ np.array([0.299, 0.587, 0.114])
+    assert (np.diff(brightness) > 0).all()
+
+
+def test_overlay_is_grey_where_cold_and_coloured_where_hot() -> None:
+    pixels = (pictures(1, 64)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    heat = torch.zeros(64, 64)
+    heat[:, 32:] = 1
+    out = overlay(pixels, heat)
+    assert out.dtype == np.uint8
+    assert np.ptp(out[:, :32], axis=2).max() == 0
+    assert np.ptp(out[:, 32:], axis=2).min() > 50
+    assert np.array_equal(out, overlay(pixels, heat.numpy()))
