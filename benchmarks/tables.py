@@ -2,7 +2,8 @@
 
     python benchmarks/tables.py
 
-The scores come from ``results/mfclip-small-*.json``, which `mfclip release` wrote, the training
+The scores come from ``results/mfclip-small-*.json`` and the error rates of the verdicts from the
+card in the embedded weights, both of which `mfclip release` wrote, the training
 from ``results/training.json``, which ``training.py`` wrote, and the speeds from
 ``results/speed-*.json``, which ``speed.py`` wrote, and damage from ``results/robustness.json``,
 which ``robustness.py`` wrote.
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mfclip.data.perturbations import EXTRA_PERTURBATIONS
+from mfclip.detectors import find_weights
+from mfclip.predict.verdict import error_rows, read_bands
+from mfclip.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/model_card.md", "benchmarks/README.md")
@@ -49,6 +53,16 @@ def _line(row: dict[str, Any]) -> str:
         low, high = (row["intervals"][figure][side] for side in ("low", "high"))
         cells.append(f"{row['figures'][figure]:.3f} [{low:.3f}, {high:.3f}]")
     return f"| {' | '.join(cells)} |"
+
+
+def render_verdicts(weights: Path) -> str:
+    """Draw how often the three verdicts err, one column a split, and say what the bands are."""
+    bands = read_bands(read_weights(weights).card)
+    titles = {"val": "validation (fitted on it)", **SPLITS}
+    head = " | ".join(titles[split] for split in bands.rates)
+    lines = [f"| | {head} |", "|---" * (1 + len(bands.rates)) + "|"]
+    lines += [f"| {words} | {' | '.join(cells)} |" for words, cells in error_rows(bands)]
+    return "\n".join([bands.explain(), "", *lines])
 
 
 def render_training(results: Path) -> str:
@@ -110,6 +124,7 @@ def main() -> None:
     results = ROOT / "benchmarks" / "results"
     tables = {
         "scores": render(results),
+        "verdicts": render_verdicts(find_weights(None)),
         "training": render_training(results),
         "speed": render_speed(results),
         "robustness": render_robustness(results),

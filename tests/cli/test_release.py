@@ -29,7 +29,7 @@ def test_words_of_the_card_reach_prediction_and_page(
     assert done.exit_code == 0, done.exception
     assert "test: " in done.stdout
     assert "Real faces called fake" in done.stdout
-    assert "at most 20% of the real faces" in done.stdout
+    assert "at most 20% of real faces" in done.stdout
     assert sorted(path.name for path in weights.parent.iterdir()) == [
         "tiny-test.json",
         "tiny-test.md",

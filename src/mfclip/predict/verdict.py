@@ -73,9 +73,13 @@ class Bands:
         return self.real_below < self.fake_from
 
     def explain(self) -> str:
-        """Say in one sentence what the verdicts mean and where the bands come from."""
+        """Say in words what the verdicts mean and where the bands come from."""
         if self.basis == "validation" and self.max_error is not None:
-            return f"{self._sentence()}: fitted so that {self._meaning()}."
+            share = f"{100 * self.max_error:.3g}%"
+            return (
+                f"{self._sentence()}. On the pictures this was fitted on, at most {share} of real "
+                f"faces are called fake and at most {share} of forgeries real."
+            )
         origin = {
             "given": "the threshold you gave",
             "threshold": "these weights carry one threshold and no bands, so nothing is uncertain",
@@ -88,13 +92,6 @@ class Bands:
         return (
             f"From {self.fake_from:.3f} a face is called fake, below {self.real_below:.3f} real, "
             "between them uncertain"
-        )
-
-    def _meaning(self) -> str:
-        share = f"{100 * (self.max_error or 0):.3g}%"
-        return (
-            f"at most {share} of the real faces that the weights were chosen on are called fake, "
-            f"and at most {share} of their fakes real"
         )
 
     def to_json(self) -> dict[str, Any]:
