@@ -1,7 +1,9 @@
 """Faces: found where another detector finds them; crops equal those worked another way."""
 
+import json
 import math
 import pickle
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from mfclip.data.faces import (
     check_image,
     crop_face,
 )
+from mfclip.data.images import read_image
 from mfclip.data.manifest import read_manifest
 from mfclip.errors import InputError
 
@@ -178,6 +181,23 @@ def test_enlarging_agrees_with_skimage(astronaut):
     assert np.abs(crop - other).mean() < 1.5
 
 
+def test_turned_and_reduced_crop_equals_one_sampled_place_by_place(astronaut):
+    turn = SimilarityTransform(scale=2.6, rotation=0.4, translation=(150, 30))
+    face = face_at(lambda point: tuple(turn(point)[0].tolist()))
+    matrix = alignment(face, size=64, margin=1.3)
+    fineness = math.ceil(math.hypot(matrix[0, 0], matrix[1, 0]))
+    steps = (np.arange(64 * fineness) + 0.5) / fineness
+    places = [[matrix @ (x, y, 1) for x in steps] for y in steps]
+    grid = torch.tensor(np.array(places) / 256 - 1).float()  # the astronaut has 512 x 512 pixels
+    pixels = torch.from_numpy(astronaut).float().permute(2, 0, 1)[None]
+    fine = torch.nn.functional.grid_sample(
+        pixels, grid[None], mode="bicubic", padding_mode="border", align_corners=False
+    )
+    mean = fine[0].unflatten(1, (64, -1)).unflatten(3, (64, -1)).mean((2, 4)).clamp(0, 255)
+    crop = crop_face(astronaut, face, size=64)
+    np.testing.assert_allclose(crop, mean.permute(1, 2, 0), atol=0.6)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.floats(-math.pi, math.pi), st.floats(0.2, 8), st.floats(-50, 500), st.floats(0.8, 2.0))
 def test_alignment_agrees_with_skimage(angle, scale, shift, margin):
@@ -218,6 +238,17 @@ def test_tiny_pictures_hold_no_face(detector):
 def test_landmarks_in_one_point_are_refused(astronaut):
     with pytest.raises(InputError, match="one point"):
         crop_face(astronaut, face_at(lambda _: (5.0, 5.0)))
+
+
+def test_demo_faces_stay_where_they_were(detector):
+    stored = json.loads((Path(__file__).parents[1] / "golden" / "demo_faces.json").read_text())
+    for name, expected in stored["faces"].items():
+        faces = detector.detect(read_image(Path(str(files("mfclip"))) / "assets" / "demo" / name))
+        assert len(faces) == len(expected), name
+        for face, known in zip(faces, expected, strict=True):
+            np.testing.assert_allclose(face.box, known["box"], atol=1)
+            np.testing.assert_allclose(face.landmarks, known["landmarks"], atol=1)
+            assert face.confidence == pytest.approx(known["confidence"], abs=0.005)
 
 
 def test_development_faces_are_found(detector, faces_manifest):

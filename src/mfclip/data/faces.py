@@ -239,15 +239,13 @@ def _square(face: Face, size: int, margin: float) -> NDArray[np.float64]:
 def _resample(
     image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, fineness: int
 ) -> NDArray[np.uint8]:
-    steps = (np.arange(size * fineness) + 0.5) / fineness
-    x, y = np.meshgrid(steps, steps)
-    places = np.stack([x, y, np.ones_like(x)], -1) @ matrix.T
     # only the part of the picture that is looked at becomes float; 4 pixels feed the kernel
+    corners = np.array([[x, y, 1] for x in (0, size) for y in (0, size)]) @ matrix.T
     limits = np.array(image.shape[1::-1])
-    low = np.clip(np.floor(places.min((0, 1))).astype(int) - 4, 0, limits - 1)
-    high = np.clip(np.ceil(places.max((0, 1))).astype(int) + 4, low + 1, limits)
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 4, 0, limits - 1)
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + 4, low + 1, limits)
     part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]].transpose(2, 0, 1))
-    grid = torch.from_numpy(2 * (places - low) / (high - low) - 1).float()[None]
+    grid = torch.from_numpy(_grid(matrix, low, high - low, size, fineness))[None]
     pixels = torch.from_numpy(part).float()[None]
     sampled = functional.grid_sample(
         pixels, grid, mode="bicubic", padding_mode="border", align_corners=False
@@ -255,3 +253,21 @@ def _resample(
     crop = functional.avg_pool2d(sampled, fineness)[0].permute(1, 2, 0)
     rounded: NDArray[np.uint8] = crop.clamp(0, 255).round().byte().numpy()
     return np.ascontiguousarray(rounded)
+
+
+def _grid(
+    matrix: NDArray[np.float64],
+    low: NDArray[np.int_],
+    sides: NDArray[np.int_],
+    size: int,
+    fineness: int,
+) -> NDArray[np.float32]:
+    """Places of the fine samples in the part of the picture: -1 to 1, ``rows columns 2``."""
+    steps = (np.arange(size * fineness) + 0.5) / fineness
+    grid = np.empty((len(steps), len(steps), 2), np.float32)
+    for axis in range(2):
+        # the map is affine: one term of the column, one of the row
+        of_column, of_row, shift = matrix[axis] * 2 / sides[axis]
+        start = shift - 2 * low[axis] / sides[axis] - 1
+        np.add(steps * of_column, (steps * of_row + start)[:, None], out=grid[..., axis])
+    return grid

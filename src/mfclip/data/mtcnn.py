@@ -174,15 +174,16 @@ def suppress(
     Returns:
         Rows that stay, highest score first.
     """
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)  # columns: quicker than rows of two
+    area = (right - left) * (bottom - top)
     order = np.argsort(-scores, kind="stable")
     kept = []
     while len(order):
         first, rest = order[0], order[1:]
         kept.append(first)
-        low = np.maximum(boxes[first, :2], boxes[rest, :2])
-        high = np.minimum(boxes[first, 2:], boxes[rest, 2:])
-        shared = np.clip(high - low, 0, None).prod(1)
+        width = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
+        height = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
         if of_smaller:
             whole = np.minimum(area[first], area[rest])
         else:
@@ -243,11 +244,12 @@ def _patches(picture: Image.Image, boxes: Array, side: int) -> Float[Tensor, "b 
         np.stack([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).reshape(-1, 4).astype(int)
     )
     size = (side, side)
-    cut = [
-        picture.crop(tuple(box.tolist())).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        for box in corners
-    ]
-    return _normalise(np.stack([np.asarray(patch) for patch in cut]))
+    strip = Image.new("RGB", (side, side * len(corners)))  # one copy out of Pillow, not one each
+    for number, box in enumerate(corners.tolist()):
+        patch = picture.crop(tuple(box))
+        patch = patch.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        strip.paste(patch, (0, side * number))
+    return _normalise(np.asarray(strip).reshape(-1, side, side, 3))
 
 
 def _normalise(images: NDArray[np.uint8]) -> Float[Tensor, "b 3 h w"]:
