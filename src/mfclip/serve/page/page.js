@@ -1,0 +1,158 @@
+// The page: takes files in, keeps the list of cards, asks for a key.
+
+import * as api from "./api.js";
+import { Card } from "./card.js";
+import { icon, make } from "./dom.js";
+import { showModel } from "./model.js";
+import { verdictLabel } from "./scale.js";
+import * as words from "./words.js";
+
+const AT_ONCE = 2; // files sent or judged at the same time; the others wait here
+const TITLE = document.title;
+
+const $ = (id) => document.getElementById(id);
+const cards = [];
+let server = {};
+let made = 0;
+let running = 0;
+let dragDepth = 0;
+
+/** Take files in and judge them. */
+function takeIn(files) {
+  const fresh = [...files].map((file) => new Card(file, {
+    number: (made += 1), whole: $("whole").checked, server, onRemove: remove, onChange: refresh, say,
+  }));
+  if (!fresh.length) return;
+  cards.push(...fresh);
+  $("cards").append(...fresh.map((card) => card.element));
+  refresh();
+  startNext();
+  $("results").scrollIntoView({ block: "start" });
+  say(`${words.count(fresh.length, "file")} taken in`);
+}
+
+function startNext() {
+  for (const card of cards.filter(({ summary }) => summary.state === "waiting")) {
+    if (running >= AT_ONCE) return;
+    running += 1;
+    card.run().finally(() => {
+      running -= 1;
+      startNext();
+    });
+  }
+}
+
+function remove(card) {
+  const at = cards.indexOf(card);
+  cards.splice(at, 1);
+  card.dispose();
+  card.element.remove();
+  refresh();
+  say(`${card.name} removed`);
+  (cards[at] ?? cards[at - 1])?.element.focus() ?? ($("files").focus());
+}
+
+function clear() {
+  for (const card of cards.splice(0)) {
+    card.dispose();
+    card.element.remove();
+  }
+  refresh();
+  say("All files removed");
+  $("files").focus();
+}
+
+/** Bring the list of files, the tally and the window's title up to date. */
+function refresh() {
+  document.body.classList.toggle("busy", cards.length > 0);
+  $("results").hidden = cards.length === 0;
+  $("overview-nav").hidden = cards.length < 2;
+  $("overview").replaceChildren(...cards.map(glance));
+  const done = cards.filter(({ summary }) => summary.state === "done");
+  const open = cards.filter(({ summary }) => ["waiting", "running"].includes(summary.state)).length;
+  const failed = cards.length - done.length - open;
+  const parts = words.VERDICTS.map((verdict) => [done.filter(({ summary }) => summary.verdict === verdict).length, words.short(verdict)]);
+  const told = [...parts, [failed, "not judged"], [open, "under way"]].filter(([number]) => number);
+  $("tally").textContent = `${told.map(([number, text]) => `${number} ${text}`).join(", ")}.`;
+  document.title = open ? `(${done.length + failed}/${cards.length}) ${TITLE}` : TITLE;
+}
+
+function glance({ name, number, summary }) {
+  const state = summary.verdict
+    ? verdictLabel(summary.verdict, `${words.short(summary.verdict)} ${words.score(summary.score)}`)
+    : make("span", { class: "soft" }, summary.state === "failed" ? icon("error") : null, summary.text);
+  const picture = summary.picture
+    ? make("img", { src: summary.picture, alt: "" })
+    : make("span", { class: "no-picture" });
+  return make("li", {}, make("a", { href: `#file-${number}` }, picture,
+    make("span", { class: "glance" }, make("span", { class: "glance-name" }, name), state)));
+}
+
+function say(text) {
+  $("announce").textContent = text;
+}
+
+/** Ask for the API key; gives null when the person does not want to. */
+function askForKey(wasWrong) {
+  const dialog = $("key-dialog");
+  $("key").value = "";
+  $("key-title").textContent = wasWrong ? "This was not the right key" : "This service asks for a key";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "ok" ? $("key").value : null);
+    }, { once: true });
+  });
+}
+
+function listen() {
+  $("files").addEventListener("change", ({ target }) => {
+    takeIn(target.files);
+    target.value = "";
+  });
+  $("clear").addEventListener("click", clear);
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length) event.preventDefault();
+    takeIn(files);
+  });
+  addEventListener("dragenter", (event) => { event.preventDefault(); mark(1); });
+  addEventListener("dragleave", () => mark(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(-dragDepth);
+    takeIn(event.dataTransfer.files);
+  });
+  addEventListener("pagehide", ({ persisted }) => { if (!persisted) cards.forEach((card) => card.dispose()); });
+}
+
+function mark(step) {
+  dragDepth = Math.max(0, dragDepth + step);
+  $("drop").classList.toggle("over", dragDepth > 0);
+}
+
+/** Say what is judged, by what and where. */
+async function introduce() {
+  const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+  if (!here) {
+    $("promise-text").textContent = `Files go to ${location.host}, are judged there, deleted at once, and sent nowhere else.`;
+  }
+  try {
+    const answer = await (await api.ask("v1/models")).json();
+    server = answer.server;
+    cards.forEach((card) => { card.server = server; });
+    const { version } = await (await api.ask("v1/health")).json();
+    $("origin").textContent = `mfclip ${version}`;
+    showModel(answer.models[0], $("model-facts"), $("bands"));
+    $("keep-text").textContent = `The answer stays in its memory for ${words.timeSpan(server.keep_seconds)}, or until you remove it.`;
+    $("drop-hint").textContent = `or paste a picture. Up to ${words.bytes(server.max_bytes)}, videos up to ${words.timeSpan(server.max_video_seconds)}.`;
+  } catch (error) {
+    $("model-facts").replaceChildren(make("p", { class: "failure" }, icon("error"), `The service says nothing of its model: ${error.message}.`));
+  }
+}
+
+api.setKeyPrompt(askForKey);
+listen();
+introduce();

@@ -1,0 +1,97 @@
+// What the page says: verdicts, figures and names as people write them.
+
+export const VERDICTS = ["real", "uncertain", "fake"];
+
+const TITLES = { real: "Looks real", uncertain: "Uncertain", fake: "Looks forged" };
+const SHORT = { real: "real", uncertain: "uncertain", fake: "forged" };
+const LEVELS = { manipulation: "Manipulation", family: "Family", generator: "Generator" };
+const KINDS = { gan: "GAN", real: "none (real)", unknown: "not known" };
+const SPLITS = {
+  test: "test faces from the sources it learnt from",
+  test_unseen: "test faces with generators it never saw",
+};
+
+export const title = (verdict) => TITLES[verdict];
+export const short = (verdict) => SHORT[verdict];
+export const levelName = (level) => LEVELS[level] ?? level;
+export const splitName = (split) => SPLITS[split] ?? split.replaceAll("_", " ");
+export const kindName = (name) => KINDS[name] ?? (/^[a-z_]+$/.test(name) ? name.replaceAll("_", " ") : name);
+
+/** A score with the three decimals that every other form of the answer has. */
+export const score = (value) => value.toFixed(3);
+
+export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+export function percent(share) {
+  const value = 100 * share;
+  return `${value > 0 && value < 10 ? value.toFixed(1).replace(/\.0$/, "") : value.toFixed(0)}%`;
+}
+
+/** Sizes as the service counts them: 1 MB is 1024 x 1024 bytes. */
+export function bytes(number) {
+  if (number < 1024) return `${number} B`;
+  const [size, unit] = number < 1024 ** 2 ? [number / 1024, "kB"] : [number / 1024 ** 2, "MB"];
+  return `${size < 10 ? size.toFixed(1) : size.toFixed(0)} ${unit}`;
+}
+
+/** Seconds as a player shows them: 0:03.2, 1:02:03. */
+export function clock(seconds, decimals = 1) {
+  const whole = Math.floor(seconds + 1e-9);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const rest = (seconds - 60 * Math.floor(whole / 60)).toFixed(decimals);
+  const padded = rest.padStart(decimals ? 3 + decimals : 2, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${padded}` : `${minutes}:${padded}`;
+}
+
+/** A message as a sentence, with capital and full stop. */
+export function sentence(text) {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
+}
+
+/** How long something still takes, in words that do not pretend to be exact. */
+export function timeLeft(seconds) {
+  if (seconds < 5) return "a few seconds left";
+  if (seconds < 55) return `about ${Math.ceil(seconds / 5) * 5} seconds left`;
+  return `about ${count(Math.ceil(seconds / 60), "minute")} left`;
+}
+
+/** Say in sentences how often such a verdict is wrong, by what was measured for the weights. */
+export function meaning(verdict, { verdict: bands, metrics }) {
+  const rates = Object.entries(bands?.rates ?? {});
+  if (rates.length) {
+    const sentences = rates.map(([split, part]) => ratesInWords(verdict, split, part)).filter(Boolean);
+    return [...sentences, ...(verdict === "uncertain" ? ["Such a score decides nothing."] : [])];
+  }
+  if (bands?.basis === "given") return ["The threshold was chosen by whoever runs this service; how often it errs is not known."];
+  const right = Object.entries(metrics ?? {}).filter(([, part]) => known(part?.balanced_accuracy_fitted));
+  if (!right.length) return ["These weights carry no measured error rates. Do not rely on the verdict."];
+  return right.map(([split, part]) => `On ${splitName(split)}, ${range(part.balanced_accuracy_fitted)} of the verdicts were right.`);
+}
+
+function ratesInWords(verdict, split, rates) {
+  const where = `On ${splitName(split)}`;
+  if (verdict === "fake" && known(rates.false_alarm)) {
+    return `${where}, ${range(rates.false_alarm)} of real faces were called forged too.`;
+  }
+  if (verdict === "real" && known(rates.miss)) {
+    return `${where}, ${range(rates.miss)} of forged faces were called real too.`;
+  }
+  if (verdict === "uncertain" && known(rates.uncertain_real)) {
+    return `${where}, ${range(rates.uncertain_real)} of real and ${range(rates.uncertain_fake)} of forged faces lie here.`;
+  }
+  return null;
+}
+
+export const known = (rate) => typeof rate?.value === "number";
+
+/** A measured share with its 95% interval. */
+export function range(rate) {
+  if (!known(rate)) return "an unknown share";
+  const interval = typeof rate.low === "number" ? ` (${percent(rate.low)} to ${percent(rate.high)})` : "";
+  return `${percent(rate.value)}${interval}`;
+}
+
+export function timeSpan(seconds) {
+  return seconds < 120 ? count(Math.round(seconds), "second") : count(Math.round(seconds / 60), "minute");
+}
