@@ -179,7 +179,7 @@ def test_kept_pixels_are_the_model_input(predictor: Predictor, pictures: list[np
     (kept,) = judged(list(predictor.iter_predict([pictures[1]], keep_pixels=True)))
     assert kept.pixels is not None
     mine = by_hand(pictures[1], 240)
-    torch.testing.assert_close(to_images([kept.pixels], torch.device("cpu")), mine)
+    torch.testing.assert_close(to_images([kept.pixels]), mine)
     (plain,) = judged(predictor.predict([pictures[1]]))
     assert plain.pixels is None
 

@@ -123,6 +123,6 @@ class TokenTransformer(nn.Module):
         if self.shared is not None:
             token = token + self.shared(features.mean((2, 3)))
         token = token[:, None]
-        tokens = torch.cat([self.class_token.expand(len(token), -1, -1), token], dim=1)
+        tokens = torch.cat([self.class_token.expand(token.shape[0], -1, -1), token], dim=1)
         out: Tensor = self.norm(self.transformer(tokens + self.positions)[:, 0])
         return out

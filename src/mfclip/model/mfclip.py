@@ -166,17 +166,7 @@ class MFCLIP(nn.Module):
             For each level the names found there (``real`` for real faces), most frequent order
             fixed by name, and their probabilities.
         """
-        probabilities = self.prompt_probabilities(vision_features)
-        out = {}
-        for level in LEVELS:
-            names = [_name_at(labels, level) for labels in self.prompts]
-            distinct = tuple(sorted(set(names)))
-            columns = [
-                probabilities[:, [i for i, name in enumerate(names) if name == one]].sum(1)
-                for one in distinct
-            ]
-            out[level] = (distinct, torch.stack(columns, 1))
-        return out
+        return sum_by_level(self.prompt_probabilities(vision_features), self.prompts)
 
     def pack_labels(self, labels: Sequence[Labels]) -> PackedPrompts:
         """Turn labels into packed prompts, on the CPU."""
@@ -208,6 +198,30 @@ class MFCLIP(nn.Module):
         if self.language_encoder is None:
             raise WeightsError("this model has no text half; load the full training weights")
         return self.language_encoder
+
+
+def sum_by_level(
+    probabilities: Float[Tensor, "b k"], labels: Sequence[Labels]
+) -> dict[str, tuple[tuple[str, ...], Float[Tensor, "b n"]]]:
+    """Sum probabilities of prompts over those that share a level's label.
+
+    Args:
+        probabilities: one column a prompt.
+        labels: what each prompt tells of.
+
+    Returns:
+        For each level the names found there, in the order of the alphabet, and their sums.
+    """
+    out = {}
+    for level in LEVELS:
+        names = [_name_at(one, level) for one in labels]
+        distinct = tuple(sorted(set(names)))
+        columns = [
+            probabilities[:, [i for i, name in enumerate(names) if name == one]].sum(1)
+            for one in distinct
+        ]
+        out[level] = (distinct, torch.stack(columns, 1))
+    return out
 
 
 def _name_at(labels: Labels, level: str) -> str:

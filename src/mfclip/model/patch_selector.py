@@ -42,10 +42,11 @@ def homogeneity(grey: UInt8[Tensor, "*b h w"]) -> Float[Tensor, "*b"]:
 
 def to_grey(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w"]:
     """Turn RGB in [0, 1] into 8-bit grey (ITU-R 601, rounded)."""
-    weights = images.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32)
     levels = (images.float() * 255).round()
-    grey = (levels * weights[:, None, None]).sum(1)
-    return (grey + 0.5).to(torch.uint8)
+    # whole thousandths are exact in float32, whatever adds them up: every device agrees
+    weights = levels.new_tensor([299.0, 587.0, 114.0])
+    thousandths = (levels * weights[:, None, None]).sum(1)
+    return ((thousandths + 500.5) * 0.001).to(torch.uint8)
 
 
 def select_richest_patch(

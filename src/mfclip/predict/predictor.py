@@ -23,9 +23,9 @@ from mfclip.data.images import read_image
 from mfclip.data.transforms import Pixels, prepare_face
 from mfclip.detectors import find_weights, load_detector
 from mfclip.device import find_device
-from mfclip.errors import ConfigError, InputError
-from mfclip.model.mfclip import MFCLIP
-from mfclip.model.patch_selector import select_richest_patch
+from mfclip.engines import Engine, Judged, load_engine
+from mfclip.engines.torch_engine import TorchEngine
+from mfclip.errors import ConfigError, InputError, WeightsError
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
 from mfclip.predict.verdict import read_bands
@@ -53,19 +53,20 @@ class Predictor:
     """Judge pictures with one model.
 
     Args:
-        model: MFCLIP, or another detector, which gives scores only; it is moved to `device` and
-            set to evaluation.
+        model: an engine, or a detector, which is run with PyTorch; detectors other than MFCLIP
+            give scores only. The detector is copied: what is trained later is not seen.
         card: facts about the weights. Used here: ``verdict`` (else ``threshold``, else 0.5),
             ``temperature`` (logits are divided by it; 1 if absent) and ``resize`` (side of the
             square around a face before the centre crop, pixels; 256 if absent).
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes a GPU where there is
-            one.
+        device: where a detector runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes
+            a GPU where there is one. An engine has its own place.
         threshold: scores from here upwards are called fake, all others real; None takes the
             card's bands, between which a face is uncertain.
         finder: finds the faces in a picture; None takes the whole picture as the face.
 
     Attributes:
         bands: which scores get which verdict.
+        engine: what computes.
         image_size: side of the square model input, pixels.
         source: the weight file; None for a model that was handed over.
 
@@ -80,7 +81,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Engine,
         card: Mapping[str, Any] | None = None,
         *,
         device: str = "auto",
@@ -88,13 +89,17 @@ class Predictor:
         finder: FaceFinder | None = None,
     ) -> None:
         self.card = dict(card or {})
-        self.device = find_device(device)
-        self.model = model.to(self.device).eval()
+        self._detector = model if isinstance(model, nn.Module) else None
+        self.engine = (
+            TorchEngine(model, "fp32", find_device(device))
+            if isinstance(model, nn.Module)
+            else model
+        )
         self.bands = read_bands(self.card, threshold)
         self.temperature = float(self.card.get("temperature", 1.0))
         self.finder = finder or WholePicture()
         self.source: Path | None = None
-        self.image_size = int(getattr(model, "image_size", 224))
+        self.image_size = self.engine.image_size
 
     @classmethod
     def load(
@@ -104,6 +109,8 @@ class Predictor:
         device: str = "auto",
         threshold: float | None = None,
         finder: FaceFinder | None = None,
+        engine: str = "auto",
+        precision: str | None = None,
     ) -> _P:
         """Load weights and their card.
 
@@ -114,20 +121,37 @@ class Predictor:
             finder: None does as the command line does: every face is found, cut out as the
                 training faces were (the card's ``face_margin`` and ``face_align``) and judged by
                 itself. `mfclip.predict.faces.WholePicture()` takes the whole picture.
+            engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: the fastest that is installed.
+                The scores are the same to 1e-4; torch starts soonest.
+            precision: ``fp32`` or ``bf16``; None takes what the file was exported for, else fp32.
 
         Raises:
             WeightsError: the weights are absent, cut short, or of another model.
-            ConfigError: no such device, or a threshold outside [0, 1].
+            ConfigError: no such device or engine, or a threshold outside [0, 1].
+            MissingExtraError: the engine is not installed.
         """
         path = find_weights(weights)
-        model, card = load_detector(path)
+        running, card = load_engine(path, engine, precision, device)
         source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
         finder = finder or DetectedFaces(
             margin=card.get("face_margin", 1.3), align=card.get("face_align", True)
         )
-        judge = cls(model, {**source, **card}, device=device, threshold=threshold, finder=finder)
+        judge = cls(running, {**source, **card}, threshold=threshold, finder=finder)
         judge.source = path
         return judge
+
+    @property
+    def detector(self) -> nn.Module:
+        """The model itself, for heat maps; loaded when first asked for.
+
+        Raises:
+            WeightsError: an exported graph holds no such model.
+        """
+        if self._detector is None:
+            if self.source is None:
+                raise WeightsError("this engine was handed over without its model")
+            self._detector = load_detector(self.source)[0]
+        return self._detector
 
     def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:
         """Judge pictures and return everything at once.
@@ -188,6 +212,8 @@ class Predictor:
             **json.loads(json.dumps(card), parse_constant=lambda _: None),
             "temperature": self.temperature,
             "image_size": self.image_size,
+            "engine": self.engine.name,
+            "precision": self.engine.precision,
             "faces": self.finder.name,
             "resize": self.resize,
         }
@@ -236,20 +262,35 @@ class Predictor:
             yield result
 
     def _score(self, faces: Sequence[_Face]) -> list[Result]:
-        images = to_images([face.pixels for face in faces], self.device)
-        kinds: list[dict[str, tuple[Kind, ...]]] = [{} for _ in faces]
-        patches: list[Box | None] = [None] * len(faces)
-        with torch.inference_mode():
-            if isinstance(self.model, MFCLIP):
-                vision_features = self.model.encode_image(images)
-                logits = self.model.classify(vision_features)
-                kinds = _rank(self.model, vision_features) or kinds
-                patches = _locate_patches(self.model, images) or patches
-            else:
-                logits = self.model(images)
-            scores = (logits.float() / self.temperature).softmax(1)[:, 1].tolist()
+        judged = self.engine.judge(to_images([face.pixels for face in faces]))
+        scores = (judged.logits / self.temperature).softmax(1)[:, 1].tolist()
+        kinds = self._rank(judged) or [{} for _ in faces]
+        patches = self._locate_patches(judged) or [None] * len(faces)
         entries = zip(faces, scores, kinds, patches, strict=True)
         return [self._record(*entry) for entry in entries]
+
+    def _rank(self, judged: Judged) -> list[dict[str, tuple[Kind, ...]]]:
+        """Rank the kinds of each level, most similar first; empty if no prompts are known."""
+        prompts = self.engine.facts.prompts
+        if prompts is None or judged.features is None:
+            return []
+        ranked: list[dict[str, tuple[Kind, ...]]] = [{} for _ in judged.features]
+        for level, (names, table) in prompts.level_probabilities(judged.features).items():
+            for record, row in zip(ranked, table.tolist(), strict=True):
+                kinds = map(Kind, names, row)
+                record[level] = tuple(sorted(kinds, key=lambda kind: -kind.probability))
+        return ranked
+
+    def _locate_patches(self, judged: Judged) -> list[Box]:
+        """Return the richest patches; empty if the model has no noise branch."""
+        size = self.engine.facts.patch_size
+        if size is None or judged.patch_index is None:
+            return []
+        places = [divmod(cell, self.image_size // size) for cell in judged.patch_index.tolist()]
+        return [
+            Box(column * size, row * size, (column + 1) * size, (row + 1) * size)
+            for row, column in places
+        ]
 
     def _record(
         self, face: _Face, score: float, kinds: dict[str, tuple[Kind, ...]], patch: Box | None
@@ -272,34 +313,6 @@ class Predictor:
         )
 
 
-def _rank(
-    model: MFCLIP, vision_features: Float[Tensor, "b d"]
-) -> list[dict[str, tuple[Kind, ...]]]:
-    """Rank the kinds of each level, most similar first; empty if the model knows no prompts."""
-    if not model.prompts:
-        return []
-    ranked: list[dict[str, tuple[Kind, ...]]] = [{} for _ in vision_features]
-    for level, (names, table) in model.level_probabilities(vision_features).items():
-        for record, row in zip(ranked, table.tolist(), strict=True):
-            kinds = map(Kind, names, row)
-            record[level] = tuple(sorted(kinds, key=lambda kind: -kind.probability))
-    return ranked
-
-
-def _locate_patches(model: MFCLIP, images: Float[Tensor, "b 3 h w"]) -> list[Box | None]:
-    """Return the richest patches; empty if the model has no noise branch."""
-    encoder = model.vision_encoder
-    if encoder.noise_encoder is None:
-        return []
-    size = encoder.patch_size
-    _, index = select_richest_patch(images, size)
-    places = [divmod(cell, images.shape[-1] // size) for cell in index.tolist()]
-    return [
-        Box(column * size, row * size, (column + 1) * size, (row + 1) * size)
-        for row, column in places
-    ]
-
-
 def check_pixels(pixels: np.ndarray) -> Pixels:
     """Refuse an array that is not an RGB picture.
 
@@ -316,9 +329,9 @@ def check_pixels(pixels: np.ndarray) -> Pixels:
     return pixels
 
 
-def to_images(faces: Sequence[Pixels], device: torch.device) -> Float[Tensor, "b 3 h w"]:
-    """Stack RGB uint8 faces of one size as a batch on a device, with values in [0, 1]."""
-    pixels = torch.from_numpy(np.stack(faces)).to(device)
+def to_images(faces: Sequence[Pixels]) -> Float[Tensor, "b 3 h w"]:
+    """Stack RGB uint8 faces of one size as a batch, with values in [0, 1]."""
+    pixels = torch.from_numpy(np.stack(faces))
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 

@@ -1,0 +1,110 @@
+"""Weights to a running engine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import nn
+
+from mfclip.detectors import load_detector
+from mfclip.device import find_device
+from mfclip.engines.convert import to_onnx
+from mfclip.engines.engine import Engine, EngineName, Precision
+from mfclip.engines.graph import VisionGraph
+from mfclip.engines.onnx_engine import OnnxEngine
+from mfclip.engines.openvino_engine import OpenVinoEngine
+from mfclip.engines.torch_engine import TorchEngine
+from mfclip.errors import ConfigError
+
+Choice: TypeAlias = Literal["auto", "torch", "onnx", "openvino"]
+
+PACKAGES: dict[EngineName, tuple[str, ...]] = {
+    "openvino": ("openvino", "onnx"),
+    "onnx": ("onnxruntime", "onnx"),
+}
+"""What an engine needs, the fastest on a processor first; torch needs nothing."""
+
+
+def load_engine(
+    weights: str | Path | None = None,
+    engine: str = "auto",
+    precision: str | None = None,
+    device: str = "auto",
+) -> tuple[Engine, dict[str, Any]]:
+    """Load weights into an engine.
+
+    Args:
+        weights: as `mfclip.detectors.load_detector` takes them.
+        engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: the fastest that is installed, on a
+            GPU torch.
+        precision: ``fp32`` (taken for None), or ``bf16`` (torch and openvino).
+        device: as `mfclip.device.find_device` takes it; onnx and openvino run on the CPU only.
+
+    Returns:
+        The engine, and the card of the weights.
+
+    Raises:
+        ConfigError: an unknown name, or a combination that does not exist.
+        MissingExtraError: the engine is not installed.
+        WeightsError: the weights cannot be used.
+    """
+    place = find_device(device)
+    name = choose_engine(engine, place)
+    kind = check_precision(name, precision or "fp32", place)
+    detector, card = load_detector(weights)
+    return build_engine(detector, name, kind, place), card
+
+
+def build_engine(
+    detector: nn.Module, name: EngineName, precision: Precision, device: torch.device
+) -> Engine:
+    """Make an engine of a detector in memory, which stays as it is."""
+    if name == "torch":
+        return TorchEngine(detector, precision, device)
+    graph = VisionGraph(detector)
+    engine = OnnxEngine if name == "onnx" else OpenVinoEngine
+    return engine(to_onnx(graph), graph.facts, precision)
+
+
+def choose_engine(engine: str, device: torch.device) -> EngineName:
+    """Turn ``auto`` into the fastest engine that is installed.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    for known in get_args(EngineName):
+        if engine == known:
+            return known
+    if engine != "auto":
+        choices = ", ".join(get_args(Choice))
+        raise ConfigError(f"expected engine to be one of [{choices}], but got {engine!r}")
+    if device.type == "cpu":
+        for name, packages in PACKAGES.items():
+            if all(find_spec(package) for package in packages):
+                return name
+    return "torch"
+
+
+def check_precision(name: EngineName, precision: str, device: torch.device) -> Precision:
+    """Refuse an engine or precision that does not exist here.
+
+    Raises:
+        ConfigError: with what to use instead.
+    """
+    if precision == "int8":
+        raise ConfigError(
+            "int8 needs weights that were measured with it; make a file with: "
+            "mfclip export WEIGHTS --to openvino --precision int8 --manifest FACES.csv --out FILE"
+        )
+    if precision == "bf16" and name == "onnx":
+        raise ConfigError("onnxruntime has no bf16 on processors; use engine openvino or torch")
+    if name != "torch" and device.type != "cpu":
+        raise ConfigError(f"engine {name} runs on the CPU only; use device cpu, or engine torch")
+    for known in get_args(Precision):
+        if precision == known:
+            return known
+    choices = ", ".join(get_args(Precision))
+    raise ConfigError(f"expected precision to be one of [{choices}], but got {precision!r}")
