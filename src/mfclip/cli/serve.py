@@ -136,6 +136,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
         access_log=False,
         log_level="warning",
         server_header=False,
+        ws="none",
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=END_SECONDS,
     )

@@ -257,7 +257,9 @@ async def show_models(request: Request) -> Response:
 async def show_metrics(request: Request) -> Response:
     """Return the figures for Prometheus."""
     service: Service = request.app.state.service
-    return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(
+        service.metrics.render(service.jobs.count()), headers={"Content-Type": CONTENT_TYPE_LATEST}
+    )
 
 
 def _fresh(response: Response) -> Response:

@@ -50,17 +50,12 @@ def show_evidence(prediction: Prediction, heat_map: Pixels | None) -> dict[str, 
     }
 
 
-def to_jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
-    """Encode RGB pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
 def embed(pixels: Pixels, *, lossless: bool = False) -> str:
     """Return RGB pixels as a data URI: JPEG, or grey PNG where every value counts."""
-    if not lossless:
-        return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(pixels)).decode()}"
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).convert("L").save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
+    if lossless:
+        image.convert("L").save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mfclip.data.transforms import Pixels
+from mfclip.errors import InputError, WeightsError
 from mfclip.predict.faces import WholePicture
-from mfclip.predict.prediction import Failure, Prediction, to_json
-from mfclip.predict.predictor import Predictor
+from mfclip.predict.heat_map import heat_map, overlay
+from mfclip.predict.prediction import Failure, Prediction
+from mfclip.predict.predictor import Predictor, to_images
+from mfclip.predict.whole_file import to_json
 from mfclip.serve.evidence import show_evidence, show_picture
+from mfclip.serve.isolation import CrashError, judge_isolated
+from mfclip.serve.jobs import Outcome
 from mfclip.serve.limits import Limits
 from mfclip.serve.media import check_picture_size
 from mfclip.serve.problem import Problem
 from mfclip.serve.upload import Upload
+
+HEAT_BATCH = 8
+"""Faces whose heat maps are computed together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +39,54 @@ class Judge:
 
     predictor: Predictor
     limits: Limits
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
-    def judge_picture(self, upload: Upload) -> tuple[dict[str, Any], list[Prediction]]:
-        """Return the document on a picture, and its predictions with pixels.
+    def judge_picture(self, upload: Upload) -> Outcome:
+        """Judge a picture.
 
         Raises:
             Problem: 422, nothing in it can be judged.
         """
         check_picture_size(upload.path, self.limits.max_pixels)
-        found = self._predictor(upload).iter_predict([upload.path], keep_pixels=True)
+        predictor = self._predictor(upload)
+        found = predictor.iter_predict([upload.path], keep_pixels=True)
         predictions = [_expect(result, upload) for result in found]
-        document = to_json(rename(predictions, upload.name), self.predictor.describe())
+        named = [replace(prediction, path=upload.name) for prediction in predictions]
+        document = to_json(named, predictor.describe())
         if upload.options.evidence:
             self._add_evidence(document, upload, predictions)
-        return document, predictions
+        return Outcome(document)
+
+    def judge_video(
+        self, upload: Upload, *, check: Callable[[], None], progress: Callable[[int, int], None]
+    ) -> Outcome:
+        """Judge a video in a process of its own.
+
+        Args:
+            upload: the video.
+            check: called several times a second; what it raises ends the work.
+            progress: told the frames looked at, and how many there will be.
+
+        Raises:
+            Problem: 422, it cannot be judged.
+        """
+        task = {
+            "path": os.fspath(upload.path),
+            "whole": upload.options.whole,
+            "frames": self.limits.max_frames,
+            "max_pixels": self.limits.max_pixels,
+            "max_seconds": self.limits.max_video_seconds,
+        }
+        try:
+            judged = judge_isolated(self.predictor, task, check=check, progress=progress)
+        except InputError as error:
+            raise refuse(str(error), upload) from None
+        except CrashError:
+            detail = "the video made its decoder crash; it is damaged, get it anew"
+            raise Problem(422, "unreadable", detail) from None
+        document = to_json([], self._predictor(upload).describe())
+        document["videos"] = [{**judged.video, "path": upload.name}]
+        return Outcome(document, frames=judged.frames)
 
     def _predictor(self, upload: Upload) -> Predictor:
         if not upload.options.whole:
@@ -55,22 +99,35 @@ class Judge:
         self, document: dict[str, Any], upload: Upload, predictions: Sequence[Prediction]
     ) -> None:
         document["picture"] = show_picture(upload.path)
-        for entry, prediction in zip(document["predictions"], predictions, strict=True):
-            entry["evidence"] = show_evidence(prediction, None)
+        heat = self._heat_maps([p.pixels for p in predictions if p.pixels is not None])
+        found = zip(document["predictions"], predictions, heat, strict=True)
+        for entry, prediction, shown in found:
+            entry["evidence"] = show_evidence(prediction, shown)
 
-
-def rename(predictions: Sequence[Prediction], name: str) -> list[Prediction]:
-    """Put the sender's name of the file in the place of ours."""
-    return [replace(prediction, path=name) for prediction in predictions]
+    def _heat_maps(self, faces: Sequence[Pixels]) -> list[Pixels | None]:
+        """Show where in each face its score was raised; a few faces at a time, for memory."""
+        maps: list[Pixels | None] = []
+        with self._one_at_a_time:
+            try:
+                detector = self.predictor.detector
+            except WeightsError:  # an exported graph has no gradients
+                return [None] * len(faces)
+            place = next(detector.parameters()).device
+            for first in range(0, len(faces), HEAT_BATCH):
+                part = faces[first : first + HEAT_BATCH]
+                heat = heat_map(detector, to_images(part).to(place))
+                maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
+        return maps
 
 
 def refuse(error: str, upload: Upload) -> Problem:
     """Say why an upload cannot be judged, in the words of this interface."""
     text = error.replace(os.fspath(upload.path), upload.name).removeprefix(f"{upload.name}: ")
-    code = "no_face" if text.startswith("no face found") else "unreadable"
-    if code == "no_face":
-        text = "no face found; send whole=true to judge the whole picture as one face"
-    return Problem(422, code, text)
+    if not text.startswith("no face found"):
+        return Problem(422, "unreadable", text)
+    what = text.partition(";")[0]
+    detail = f"{what}; send whole=true to judge the whole picture as one face"
+    return Problem(422, "no_face", detail)
 
 
 def _expect(result: Prediction | Failure, upload: Upload) -> Prediction:

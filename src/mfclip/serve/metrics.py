@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -11,15 +11,10 @@ FACES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The figures of one server; two servers in one process do not mix theirs.
+    """The figures of one server; two servers in one process do not mix theirs."""
 
-    Args:
-        count_jobs: status -> jobs held.
-    """
-
-    def __init__(self, count_jobs: Callable[[], dict[str, int]]) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._count_jobs = count_jobs
         self.requests = Counter(
             "mfclip_requests",
             "Requests answered.",
@@ -39,14 +34,23 @@ class Metrics:
             buckets=FACES,
             registry=self.registry,
         )
-        self.faces = Counter("mfclip_faces", "Faces judged.", ["verdict"], registry=self.registry)
+        self.verdicts = Counter(
+            "mfclip_verdicts",
+            "Faces in pictures, and videos, by what they were called.",
+            ["verdict"],
+            registry=self.registry,
+        )
         self.queue = Gauge(
             "mfclip_queue", "Pictures being received, waiting or judged.", registry=self.registry
         )
         self._jobs = Gauge("mfclip_jobs", "Jobs held.", ["status"], registry=self.registry)
 
-    def render(self) -> bytes:
-        """Return all figures as text."""
-        for status, count in self._count_jobs().items():
+    def render(self, jobs: Mapping[str, int]) -> bytes:
+        """Return all figures as text.
+
+        Args:
+            jobs: status -> jobs held.
+        """
+        for status, count in jobs.items():
             self._jobs.labels(status).set(count)
         return generate_latest(self.registry)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from copy import copy
 from typing import Any
 
 from mfclip.predict.predictor import Predictor
+from mfclip.serve.batching import BatchedEngine
 from mfclip.serve.jobs import Job, Jobs, Outcome
 from mfclip.serve.judging import Judge
 from mfclip.serve.limits import Limits
@@ -43,14 +45,19 @@ class Service:
     ) -> None:
         self.limits = limits or Limits()
         self.allow_url = allow_url
-        self.predictor = predictor
         self._open = ExitStack()
         self.folder = self._open.enter_context(private_folder())
         self._pictures = self._open.enter_context(ThreadPoolExecutor(THREADS, "mfclip-picture"))
         videos = self._open.enter_context(ThreadPoolExecutor(1, "mfclip-video"))
+        self.metrics = Metrics()
+        self.engine = BatchedEngine(
+            predictor.engine, batch_size=batch_size, count=self.metrics.batch.observe
+        )
+        self._open.callback(self.engine.close)
+        self.predictor = copy(predictor)
+        self.predictor.engine = self.engine
         self.judge = Judge(self.predictor, self.limits)
         self.jobs = Jobs(self.limits, self._work, {"picture": self._pictures, "video": videos})
-        self.metrics = Metrics(self.jobs.count)
         self._in_hand = 0
 
     @contextmanager
@@ -97,20 +104,21 @@ class Service:
     @property
     def is_alive(self) -> bool:
         """Whether it still judges."""
-        return True
+        return self.engine.is_alive
 
     def _judge(self, upload: Upload) -> dict[str, Any]:
-        document, _ = self.judge.judge_picture(upload)
-        self._count(document)
-        return document
+        outcome = self.judge.judge_picture(upload)
+        self._count(outcome.document)
+        return outcome.document
 
     def _work(self, job: Job) -> Outcome:
         if job.kind == "video":
-            raise Problem(415, "not_media", "videos are not judged yet")
-        document, _ = self.judge.judge_picture(job.upload)
-        self._count(document)
-        return Outcome(document)
+            outcome = self.judge.judge_video(job.upload, check=job.check, progress=job.advance)
+        else:
+            outcome = self.judge.judge_picture(job.upload)
+        self._count(outcome.document)
+        return outcome
 
     def _count(self, document: dict[str, Any]) -> None:
-        for prediction in document["predictions"]:
-            self.metrics.faces.labels(prediction["verdict"]).inc()
+        for entry in [*document["predictions"], *document["videos"]]:
+            self.metrics.verdicts.labels(entry["verdict"]).inc()

@@ -1,0 +1,206 @@
+"""The process in which one video is decoded: ``python -m mfclip.serve.video_process``.
+
+Videos come from strangers, and FFmpeg is large: what goes wrong here ends this process and nothing
+else. It has no model. Faces are found here, and judged by the server at the other end of the pipe.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from mfclip.data.transforms import Pixels
+from mfclip.data.video import VideoInfo, probe
+from mfclip.engines import Judged
+from mfclip.engines.engine import EngineName, ModelFacts, Precision
+from mfclip.engines.known_prompts import read_prompts
+from mfclip.errors import InputError
+from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
+from mfclip.predict.predictor import Predictor
+from mfclip.predict.verdict import Bands
+from mfclip.predict.video import judge_video
+from mfclip.predict.video_prediction import VideoPrediction
+from mfclip.serve.pipe import receive, send
+
+MEMORY = 4 << 30
+"""Bytes of private memory."""
+
+FRAME = 960
+"""Longer side of the copy of a frame, pixels."""
+
+
+class Line:
+    """The pipe to the server.
+
+    Args:
+        source: what the server says.
+        sink: what it is told.
+    """
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+
+    def tell(self, kind: str, *arrays: np.ndarray, **content: Any) -> None:
+        """Send a message."""
+        send(self._sink, {"kind": kind, **content}, *arrays)
+
+    def hear(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """Wait for a message."""
+        return receive(self._read)
+
+    def _read(self, size: int) -> bytes:
+        content = self._source.read(size)
+        if len(content) < size:
+            raise EOFError("the server is gone")
+        return content
+
+
+class RemoteEngine:
+    """An engine at the other end of a pipe.
+
+    Args:
+        line: to the server.
+        about: name, precision and facts of the server's engine.
+    """
+
+    def __init__(self, line: Line, about: dict[str, Any]) -> None:
+        self.name: EngineName = about["name"]
+        self.precision: Precision = about["precision"]
+        self.image_size: int = about["image_size"]
+        prompts = read_prompts(about["prompts"])
+        self.facts = ModelFacts(self.image_size, about["patch_size"], prompts)
+        self._line = line
+
+    def judge(self, images: Float[Tensor, "b 3 h w"]) -> Judged:
+        """Let the server judge faces."""
+        self._line.tell("judge", images.numpy())
+        header, arrays = self._line.hear()
+        tensors = {
+            name: torch.from_numpy(array.copy())
+            for name, array in zip(header["names"], arrays, strict=True)
+        }
+        return Judged(tensors["logits"], tensors.get("features"), tensors.get("patch_index"))
+
+
+class WatchedFinder:
+    """Finds faces as another finder does, and keeps a small picture of every frame it is shown.
+
+    Args:
+        finder: what finds them.
+
+    Attributes:
+        name: of that finder.
+        frames: JPEGs with the faces framed, in the order in which they came.
+    """
+
+    def __init__(self, finder: FaceFinder) -> None:
+        self.name = finder.name
+        self.frames: list[np.ndarray] = []
+        self._finder = finder
+
+    def find(self, picture: Pixels) -> list[Crop]:
+        """Find the faces of one frame."""
+        crops: list[Crop] = []
+        try:
+            crops = self._finder.find(picture)
+        finally:
+            self.frames.append(draw_frame(picture, crops))
+        return crops
+
+
+def draw_frame(picture: Pixels, crops: list[Crop]) -> np.ndarray:
+    """Return a small JPEG of a frame with its faces framed, as bytes in an array."""
+    small = Image.fromarray(picture)
+    small.thumbnail((FRAME, FRAME))
+    scale = small.width / picture.shape[1]
+    pen = ImageDraw.Draw(small)
+    for box in (crop.box for crop in crops if crop.box):
+        corners = [scale * side for side in (box.left, box.top, box.right, box.bottom)]
+        pen.rectangle(corners, outline="black", width=4)
+        pen.rectangle(corners, outline="white", width=2)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def main() -> None:
+    """Judge the one video that the first message names."""
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not come between the messages
+    line = Line(sys.stdin.buffer, sink)
+    task, _ = line.hear()
+    limit_process()
+    try:
+        video, finder = judge(line, task)
+    except InputError as error:
+        line.tell("refused", error=str(error))
+        return
+    line.tell("done", *finder.frames, video=video.to_json(), judged=list(video.judged))
+
+
+def limit_process() -> None:
+    """Bound the memory of this process, and let it write no files."""
+    for kind, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 0)):
+        resource.setrlimit(kind, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def judge(line: Line, task: dict[str, Any]) -> tuple[VideoPrediction, WatchedFinder]:
+    """Judge a video.
+
+    Raises:
+        InputError: it cannot be judged, or is larger or longer than allowed.
+    """
+    path = Path(task["path"])
+    check(probe(path), task["max_pixels"], task["max_seconds"])
+    finder = WatchedFinder(_finder(task))
+    engine = RemoteEngine(line, task["engine"])
+    predictor = Predictor(engine, task["card"], finder=finder)
+    predictor.bands = Bands(**task["bands"])
+    video = judge_video(
+        predictor,
+        path,
+        count=task["frames"],
+        progress=lambda _, done, total: line.tell("progress", done=done, total=total),
+    )
+    return video, finder
+
+
+def check(info: VideoInfo, max_pixels: int, max_seconds: float) -> None:
+    """Refuse a video that is too large or too long.
+
+    Raises:
+        InputError: it is.
+    """
+    if info.width * info.height > max_pixels:
+        raise InputError(
+            f"frames of {info.width} x {info.height} pixels, more than the {max_pixels:,} that "
+            "this server reads; scale it down"
+        )
+    if info.seconds > max_seconds:
+        raise InputError(
+            f"a video of {info.seconds:.0f} seconds, more than the {max_seconds:g} that this "
+            "server takes; cut it"
+        )
+
+
+def _finder(task: dict[str, Any]) -> FaceFinder:
+    if task["whole"]:
+        return WholePicture()
+    card = task["card"]
+    return DetectedFaces(margin=card.get("face_margin", 1.3), align=card.get("face_align", True))
+
+
+if __name__ == "__main__":
+    main()

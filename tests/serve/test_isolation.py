@@ -1,0 +1,115 @@
+"""Videos are judged in a process of their own, as `judge_video` judges them, and it may crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from films import encode
+from mfclip.errors import InputError
+from mfclip.predict.predictor import Predictor
+from mfclip.predict.video import judge_video
+from mfclip.serve import isolation
+from mfclip.serve.isolation import CrashError, judge_isolated
+from mfclip.serve.limits import Limits
+from serve.live import Live, Serve
+
+TASK = {"whole": True, "frames": 4, "max_pixels": 100_000, "max_seconds": 60}
+
+
+def film(path: Path, count: int = 10) -> Path:
+    rng = np.random.default_rng(1)
+    frames = (rng.integers(0, 20 * (1 + i), (64, 96, 3), np.uint8) for i in range(count))
+    return encode(path, frames)
+
+
+@pytest.mark.slow
+def test_a_video_becomes_a_job_and_is_judged_as_here(
+    live: Live, predictor: Predictor, tmp_path: Path
+) -> None:
+    path = film(tmp_path / "a.mp4")
+    answer = live.judge(path.read_bytes(), "täst.mp4", whole=True)
+    assert answer.status_code == 202
+    job = live.finish(answer)
+    assert job["error"] is None
+    (found,) = job["result"]["videos"]
+    expected = judge_video(predictor, path, count=Limits().max_frames).to_json()
+    assert found["path"] == "täst.mp4"
+    assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
+    assert found["tracks"][0]["frames"][3] == pytest.approx(expected["tracks"][0]["frames"][3])
+    assert job["progress"] == {"done": 10, "total": 10}
+    frame = live.client.get(f"{job['links']['self']}/frames/7")
+    assert frame.headers["content-type"] == "image/jpeg"
+    assert frame.content[:2] == b"\xff\xd8"
+    assert live.client.get(f"{job['links']['self']}/frames/10").status_code == 404
+    assert list(live.service.folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_deleted_job_ends_its_process(live: Live, tmp_path: Path) -> None:
+    answer = live.judge(film(tmp_path / "a.mp4").read_bytes(), whole=True)
+    begun = time.monotonic()
+    assert live.client.delete(answer.headers["location"]).status_code == 204
+    again = live.judge(film(tmp_path / "b.mp4").read_bytes(), whole=True)
+    assert live.finish(again)["status"] == "done"  # the only place for videos is free again
+    assert time.monotonic() - begun < 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_pixels": 96 * 63}, "96 x 64 pixels"),
+        ({"max_seconds": 0.2}, "cut it"),
+        ({"path": "/nowhere.mp4"}, "no such file"),
+    ],
+)
+def test_what_cannot_be_judged(
+    predictor: Predictor, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    task = {**TASK, "path": str(film(tmp_path / "a.mp4")), **change}
+    with pytest.raises(InputError, match=words):
+        judge_isolated(predictor, task, check=lambda: None, progress=lambda *_: None)
+
+
+@pytest.mark.slow
+def test_a_crash_is_told_from_a_refusal(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    popen = isolation.subprocess.Popen
+    monkeypatch.setattr(
+        isolation.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
+    )
+
+    def crash(*_: object) -> None:
+        os.kill(started[0].pid, signal.SIGSEGV)
+
+    task = {**TASK, "path": str(film(tmp_path / "a.mp4"))}
+    with pytest.raises(CrashError):
+        judge_isolated(predictor, task, check=lambda: None, progress=crash)
+    assert started[0].returncode == -signal.SIGSEGV
+
+
+@pytest.mark.slow
+def test_jobs_end_at_their_time(serve: Serve, tmp_path: Path) -> None:
+    with serve(Limits(job_seconds=0.05)) as live:
+        job = live.finish(live.judge(film(tmp_path / "a.mp4").read_bytes()))
+    assert (job["status"], job["error"]["code"]) == ("failed", "too_slow")
+
+
+def test_a_full_queue_of_jobs(serve: Serve, tmp_path: Path) -> None:
+    content = film(tmp_path / "a.mp4").read_bytes()
+    with serve(Limits(jobs=1)) as live:
+        first = live.judge(content)
+        second: httpx.Response = live.judge(content)
+        assert (first.status_code, second.status_code) == (202, 429)
+        assert second.headers["retry-after"] == "10"
+        live.client.delete(first.headers["location"])
+        assert list(live.service.folder.iterdir()) == []
