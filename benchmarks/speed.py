@@ -46,10 +46,11 @@ Way = Callable[[], Any]
 
 
 def make_batch() -> Batch:
-    """Half real, half fake pictures of smooth noise with grain, as photographs are."""
+    """Half real, half fake 8-bit pictures of smooth noise with grain, as photographs are."""
     coarse = torch.rand(BATCH, 3, 28, 28)
     images = nn.functional.interpolate(coarse, size=(224, 224), mode="bicubic").clamp(0, 1)
     images = (images + 0.03 * torch.randn_like(images)).clamp(0, 1)
+    images = (images * 255).round() / 255
     labels = tuple(KINDS[0] if i % 2 else KINDS[1 + i // 2 % 9] for i in range(BATCH))
     target = torch.tensor([int(known.is_fake) for known in labels])
     return Batch(images, target, labels, torch.arange(BATCH))

@@ -21,15 +21,17 @@ from mfclip.model.fle import FineGrainedLanguageEncoder
 from mfclip.model.ftg import prompts
 from mfclip.model.losses import cross_entropy_loss, kl_loss
 from mfclip.model.mfclip import MFCLIP
-from mfclip.model.patch_selector import to_grey
 from mfclip.model.srm import noise_residual
 from mfclip.model.tokenizer import END_ID, tokenize
 
 
 def richest_patches(images: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 p p"]:
     """Pick each image's richest patch, one matrix after the other."""
+    levels = (images * 255).round()
+    weighted = levels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    greys = (weighted.sum(1) + 0.5).to(torch.uint8)
     chosen = []
-    for image, grey in zip(images, to_grey(images).cpu().numpy(), strict=True):
+    for image, grey in zip(images, greys.numpy(), strict=True):
         scores = {}
         for top in range(0, grey.shape[0] - size + 1, size):
             for left in range(0, grey.shape[1] - size + 1, size):

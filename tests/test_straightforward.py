@@ -33,7 +33,7 @@ def test_features_loss_and_gradients_are_those_of_the_straightforward_way() -> N
     model = create_model("mfclip-small", image_size=64, embed_dim=32, noise=noise, spa=spa)
     kinds = (Labels(False), Labels(True, "face_swap"), Labels(True, "face_swap", "gan", "X"))
     labels = (*kinds, kinds[2])
-    images = torch.rand(4, 3, 64, 64)
+    images = torch.randint(0, 256, (4, 3, 64, 64)) / 255
     batch = Batch(images, torch.tensor([0, 1, 1, 1]), labels, torch.arange(4))
     fast_loss = torch.stack(list(model.loss(batch).values())).sum()
     slow_loss = slow.loss(model, batch)

@@ -78,6 +78,24 @@ def test_grey_by_hand() -> None:
     assert grey.tolist() == [[[76, 150, 29, 255, 0]]]
 
 
+def test_grey_of_8_bit_colours_is_that_of_whole_numbers() -> None:
+    levels = torch.cartesian_prod(*(torch.arange(0, 256, step) for step in (3, 1, 5)))
+    thousandths = (levels * torch.tensor([299, 587, 114])).sum(1)
+    assert (thousandths % 1000 == 500).sum() > 500  # halves, where an inexact sum would fall short
+    grey = to_grey((levels / 255).T.reshape(1, 3, 1, -1))
+    assert torch.equal(grey[0, 0].long(), (thousandths + 500) // 1000)
+
+
+def test_choosing_needs_no_gradient_and_cutting_keeps_it() -> None:
+    image = picture("real").requires_grad_()
+    patch, index = select_richest_patch(image, 56)
+    patch.sum().backward()
+    y, x = divmod(int(index), 4)
+    expected = torch.zeros(224, 224)
+    expected[y * 56 : (y + 1) * 56, x * 56 : (x + 1) * 56] = 1
+    assert torch.equal(image.grad, expected.expand(1, 3, -1, -1))
+
+
 def test_homogeneity_of_4x4_counted_by_hand() -> None:
     grey = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1], [0, 2, 2, 2], [2, 2, 3, 3]])
     # 12 neighbours: 8 equal (1), 3 differ by one (1/2), 1 differs by two (1/5)

@@ -37,16 +37,19 @@ def homogeneity(grey: UInt8[Tensor, "*b h w"]) -> Float[Tensor, "*b"]:
     """
     values = grey.float()
     step = values[..., 1:] - values[..., :-1]
-    return (1 + step.square()).reciprocal().mean((-2, -1))
+    return step.square_().add_(1).reciprocal_().mean((-2, -1))
 
 
 def to_grey(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w"]:
-    """Turn RGB in [0, 1] into 8-bit grey (ITU-R 601, rounded)."""
-    levels = (images.float() * 255).round()
-    # whole thousandths are exact in float32, whatever adds them up: every device agrees
-    weights = levels.new_tensor([299.0, 587.0, 114.0])
-    thousandths = (levels * weights[:, None, None]).sum(1)
-    return ((thousandths + 500.5) * 0.001).to(torch.uint8)
+    """Turn RGB in [0, 1] into 8-bit grey (ITU-R 601, rounded, halves up).
+
+    With 8-bit levels the grey is a whole number of thousandths. The rounding point lies halfway
+    between two of them, so that the result is exact on every device and in every order of sums.
+    """
+    red, green, blue = images.detach().float().unbind(1)
+    grey = torch.add(red.new_full((), 0.5005), red, alpha=255 * 0.299)
+    grey.add_(green, alpha=255 * 0.587).add_(blue, alpha=255 * 0.114)
+    return grey.to(torch.uint8)
 
 
 def select_richest_patch(
