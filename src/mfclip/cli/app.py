@@ -7,12 +7,14 @@ import sys
 import typer
 
 from mfclip import __version__
+from mfclip.cli.benchmark import benchmark
 from mfclip.cli.data import data
 from mfclip.cli.demo import demo
 from mfclip.cli.evaluate import evaluate
 from mfclip.cli.experiment import experiment
 from mfclip.cli.predict import predict
 from mfclip.cli.release import release
+from mfclip.cli.serve import serve
 from mfclip.cli.train import train
 from mfclip.errors import MfclipError
 
@@ -35,7 +37,7 @@ def root(
         raise typer.Exit
 
 
-for command in (train, evaluate, release, predict, demo):
+for command in (train, evaluate, release, predict, demo, benchmark, serve):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(experiment, name="experiment")

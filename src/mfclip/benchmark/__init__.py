@@ -1,0 +1,1 @@
+"""Speed of this machine with this software: timing, rooflines, and what is measured with them."""
