@@ -17,6 +17,7 @@ from mfclip.predict.faces import Crop, DetectedFaces
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video, look_closer
+from mfclip.predict.video_prediction import VideoPrediction
 
 GREYS = (40, 200, 120, 80, 60, 160, 100, 140)
 
@@ -25,6 +26,12 @@ GREYS = (40, 200, 120, 80, 60, 160, 100, 140)
 def judge() -> Predictor:
     card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
     return Predictor(Brightness(), card, device="cpu", finder=Squares())
+
+
+def notes(video: VideoPrediction) -> tuple[str, ...]:
+    """Return the warnings without those that flat, made-up faces get for their quality."""
+    quality = ("blurred face", "very dark face", "very bright face")
+    return tuple(note for note in video.warnings if not any(word in note for word in quality))
 
 
 @pytest.fixture
@@ -50,7 +57,7 @@ def test_score_and_spread_are_mean_and_deviation_over_the_frames(
     assert lefts == [10 + 4 * i for i in range(8)]
     assert (video.width, video.height, video.codec, video.num_frames) == (256, 96, "ffv1", 8)
     assert video.sha256 == hashlib.sha256(film.read_bytes()).hexdigest()
-    assert video.warnings == ()
+    assert notes(video) == ()
 
 
 def test_moments_are_the_highest_scores_first(judge: Predictor, film: Path) -> None:
@@ -147,7 +154,7 @@ def test_whole_frames_are_judged_where_the_finder_takes_the_whole(tmp_path: Path
     video = judge_video(judge, encode(tmp_path / "whole.mkv", frames, lossless=True))
     assert video.score == pytest.approx(np.mean(GREYS) / 255, abs=1e-3)
     assert video.suspect.frames[0].box is None
-    (note,) = video.warnings
+    (note,) = notes(video)
     assert note.startswith("in 8 of 8 frames of this face: long picture (160 x 96 pixels)")
 
 
@@ -160,7 +167,7 @@ def test_warnings_of_frames_are_said_once(judge: Predictor, film: Path) -> None:
             return [Crop(crop.pixels, crop.box, warnings)]
 
     judge.finder = Worried()
-    assert judge_video(judge, film).warnings == (
+    assert notes(judge_video(judge, film)) == (
         "in 4 of 8 frames of this face: small face (36 pixels)",
     )
 

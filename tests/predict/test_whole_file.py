@@ -13,7 +13,7 @@ from mfclip.predict.verdict import Bands
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.predict.whole_file import JsonResults, to_json, write_output, write_whole
 
-KINDS = {"family": (Kind("gan", 0.75), Kind("real", 0.25))}
+KINDS = {"family": (Kind("gan", 0.75, 0.5), Kind("real", 0.25))}
 FAKE = Prediction(
     path="a.jpg",
     score=0.5,
@@ -54,7 +54,10 @@ PREDICTION = {
     "real_below": 0.3,
     "fake_from": 0.6,
     "kinds": {
-        "family": [{"name": "gan", "probability": 0.75}, {"name": "real", "probability": 0.25}]
+        "family": [
+            {"name": "gan", "probability": 0.75, "similarity": 0.5},
+            {"name": "real", "probability": 0.25, "similarity": None},
+        ]
     },
     "patch": {"left": 0, "top": 112, "right": 112, "bottom": 224},
     "image_size": 224,

@@ -214,7 +214,7 @@ def sum_by_level(
     """
     out = {}
     for level in LEVELS:
-        names = [_name_at(one, level) for one in labels]
+        names = [name_at(one, level) for one in labels]
         distinct = tuple(sorted(set(names)))
         columns = [
             probabilities[:, [i for i, name in enumerate(names) if name == one]].sum(1)
@@ -224,7 +224,8 @@ def sum_by_level(
     return out
 
 
-def _name_at(labels: Labels, level: str) -> str:
+def name_at(labels: Labels, level: str) -> str:
+    """Name what labels say on a level: ``real`` for a real face, ``unknown`` if not known."""
     if not labels.is_fake:
         return "real"
     return "fake" if level == "label" else getattr(labels, level) or "unknown"

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from mfclip.data.faces import FaceDetector, crop_face
 from mfclip.errors import InputError
 from mfclip.predict.prediction import Box
+from mfclip.predict.quality import check_pose
 
 SMALL_FACE = 80
 """Faces with a side below this many pixels, about a third of the model input, get a warning."""
@@ -45,7 +46,7 @@ class FaceFinder(Protocol):
     name: str
 
     def find(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Crop]:
-        """Return at least one face.
+        """Return at least one face. Called from several threads at once.
 
         Raises:
             InputError: there is none.
@@ -96,7 +97,7 @@ class DetectedFaces:
             Crop(
                 crop_face(picture, face, margin=self.margin, align=self.align),
                 _inside(face.box, picture),
-                small_face(face.side),
+                small_face(face.side) + check_pose(face.yaw),
             )
             for face in faces
         ]

@@ -51,10 +51,21 @@ class Kind:
     Attributes:
         name: the kind, ``real`` for no forgery, ``unknown`` where the prompts do not say.
         probability: share in [0, 1] of the similarity to all known prompts; a level sums to 1.
+        similarity: cosine in [-1, 1] to the nearest known prompt of this name; None where it was
+            averaged away (videos).
     """
 
     name: str
     probability: float
+    similarity: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in ``kinds`` of the JSON form."""
+        return {
+            "name": self.name,
+            "probability": self.probability,
+            "similarity": self.similarity,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +122,7 @@ class Prediction:
             "real_below": self.bands.real_below,
             "fake_from": self.bands.fake_from,
             "kinds": {
-                level: [{"name": k.name, "probability": k.probability} for k in kinds]
-                for level, kinds in self.kinds.items()
+                level: [kind.to_json() for kind in kinds] for level, kinds in self.kinds.items()
             },
             "patch": self.patch.to_json() if self.patch else None,
             "image_size": self.image_size,

@@ -1,7 +1,8 @@
 """`Predictor`: pictures in, predictions out; the same in Python and on the command line.
 
 Flow: file -> upright RGB picture -> faces -> model inputs -> batch -> score, kinds, richest patch.
-Memory is flat: at most one batch of faces is held, however many files there are.
+Pictures are read in threads, up to a batch of them ahead of the engine. Memory is flat: at most two
+batches of faces are held, however many files there are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -27,7 +29,10 @@ from mfclip.engines import Engine, Judged, load_engine
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError, InputError, WeightsError
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
+from mfclip.predict.kinds import rank_kinds
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
+from mfclip.predict.quality import check_compression, check_face
+from mfclip.predict.reading import read_ahead
 from mfclip.predict.verdict import read_bands
 
 _P = TypeVar("_P", bound="Predictor")
@@ -193,11 +198,12 @@ class Predictor:
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of at least 1, but got {batch_size}")
         waiting: list[_Face | Failure] = []
-        for item in inputs:
-            waiting.extend(self._read(item))
-            if len(waiting) >= batch_size:
-                yield from self._judge(waiting, batch_size, keep_pixels)
-                waiting = []
+        with closing(read_ahead(self._read, inputs, ahead=batch_size)) as pictures:
+            for entries in pictures:
+                waiting.extend(entries)
+                if len(waiting) >= batch_size:
+                    yield from self._judge(waiting, batch_size, keep_pixels)
+                    waiting = []
         yield from self._judge(waiting, batch_size, keep_pixels)
 
     def describe(self) -> dict[str, Any]:
@@ -240,10 +246,12 @@ class Predictor:
         picture = check_pixels(item) if isinstance(item, np.ndarray) else read_image(Path(item))
         sha256 = hash_file(Path(path)) if path is not None else None
         height, width = picture.shape[:2]
+        shared = check_compression(Path(path), picture) if path is not None else ()
         faces: list[_Face | Failure] = []
         for crop in self.finder.find(picture):
             pixels = self.prepare(crop.pixels)
-            faces.append(_Face(pixels, path, crop.box, width, height, sha256, crop.warnings))
+            warnings = (*crop.warnings, *check_face(pixels), *shared)
+            faces.append(_Face(pixels, path, crop.box, width, height, sha256, warnings))
         return faces
 
     def _judge(
@@ -264,24 +272,14 @@ class Predictor:
     def _score(self, faces: Sequence[_Face]) -> list[Result]:
         judged = self.engine.judge(to_images([face.pixels for face in faces]))
         scores = (judged.logits / self.temperature).softmax(1)[:, 1].tolist()
-        kinds = self._rank(judged) or [{} for _ in faces]
+        kinds: list[dict[str, tuple[Kind, ...]]] = [{} for _ in faces]
+        if (prompts := self.engine.facts.prompts) is not None and judged.features is not None:
+            kinds = rank_kinds(prompts, judged.features)
         patches = self._locate_patches(judged) or [None] * len(faces)
         entries = zip(faces, scores, kinds, patches, strict=True)
         return [self._record(*entry) for entry in entries]
 
-    def _rank(self, judged: Judged) -> list[dict[str, tuple[Kind, ...]]]:
-        """Rank the kinds of each level, most similar first; empty if no prompts are known."""
-        prompts = self.engine.facts.prompts
-        if prompts is None or judged.features is None:
-            return []
-        ranked: list[dict[str, tuple[Kind, ...]]] = [{} for _ in judged.features]
-        for level, (names, table) in prompts.level_probabilities(judged.features).items():
-            for record, row in zip(ranked, table.tolist(), strict=True):
-                kinds = map(Kind, names, row)
-                record[level] = tuple(sorted(kinds, key=lambda kind: -kind.probability))
-        return ranked
-
-    def _locate_patches(self, judged: Judged) -> list[Box]:
+    def _locate_patches(self, judged: Judged) -> list[Box | None]:
         """Return the richest patches; empty if the model has no noise branch."""
         size = self.engine.facts.patch_size
         if size is None or judged.patch_index is None:

@@ -151,8 +151,7 @@ class VideoPrediction:
             "num_judged": len(self.judged),
             "num_with_face": self.num_with_face,
             "kinds": {
-                level: [{"name": k.name, "probability": k.probability} for k in kinds]
-                for level, kinds in self.kinds.items()
+                level: [kind.to_json() for kind in kinds] for level, kinds in self.kinds.items()
             },
             "moments": [
                 {"time": timecode(moment.seconds), "track": track, **moment.to_json()}

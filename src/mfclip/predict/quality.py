@@ -1,0 +1,156 @@
+"""Reasons to trust a score less that lie in the picture: blur, compression, light, a turned face.
+
+The limits come from the training faces of the embedded weights and from what damage costs these
+weights; ``benchmarks/quality.py`` measured both (``benchmarks/results/quality.json``).
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from PIL import Image, JpegImagePlugin
+
+from mfclip.data.transforms import Pixels
+
+LEAST_SHARPNESS = -1.67
+"""Faces less sharp than this, see `sharpness`, get a warning."""
+
+LEAST_JPEG_QUALITY = 30
+"""JPEG files of a lower quality, on libjpeg's scale of 1 to 100, get a warning."""
+
+MOST_BLOCKINESS = 1.5
+"""Pictures in other formats get a warning above this, see `blockiness`."""
+
+MOST_YAW = 40.0
+"""Faces turned further to a side, degrees, get a warning."""
+
+DARK, BRIGHT = 45.0, 185.0
+"""Faces with a mean brightness outside these, 0 to 255, get a warning."""
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Brightness of red, green and blue (ITU-R BT.601)."""
+
+BASE_TABLE = np.array(
+    [
+        16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+        14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+        18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+        49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+    ],
+    np.float64,
+)  # fmt: skip
+"""Brightness quantisation of quality 50, row by row (ITU-T T.81, table K.1)."""
+
+LARGEST_STEP = 255
+"""Where the tables of ordinary JPEG files are cut off."""
+
+BLOCK = 8
+"""Side of the blocks that JPEG compresses one by one, pixels."""
+
+
+def check_face(face: Pixels) -> tuple[str, ...]:
+    """Return warnings about one face as the model sees it.
+
+    Args:
+        face: the model input, RGB uint8.
+    """
+    warnings = []
+    if sharpness(face) < LEAST_SHARPNESS:
+        warnings.append("blurred face: the fine traces that the score rests on are missing")
+    light = float((face @ GREY).mean())
+    if not DARK <= light <= BRIGHT:
+        word = "dark" if light < DARK else "bright"
+        warnings.append(f"very {word} face: the model saw hardly any like it when it was trained")
+    return tuple(warnings)
+
+
+def check_pose(yaw: float) -> tuple[str, ...]:
+    """Return a warning about a face turned to a side by so many degrees."""
+    if abs(yaw) <= MOST_YAW:
+        return ()
+    return (
+        f"turned face (about {abs(yaw):.0f} degrees): the model was trained on faces that look "
+        "into the camera",
+    )
+
+
+def check_compression(data: bytes | Path, picture: Pixels) -> tuple[str, ...]:
+    """Return a warning about a picture that was saved with much loss.
+
+    Args:
+        data: the file, or its bytes.
+        picture: what was read from it, RGB uint8.
+    """
+    quality = jpeg_quality(data)
+    if quality is not None and quality < LEAST_JPEG_QUALITY:
+        return (f"strongly compressed (JPEG quality about {quality:.0f}): {_COMPRESSED}",)
+    if quality is None and blockiness(picture) > MOST_BLOCKINESS:
+        return (f"blocky picture (it was strongly compressed before): {_COMPRESSED}",)
+    return ()
+
+
+_COMPRESSED = "compression wipes out fine traces and leaves its own"
+
+
+def sharpness(face: Pixels) -> float:
+    r"""Share of a face's fine contrast in all its contrast.
+
+    .. math:: \log_{10} \frac{\mathrm{var}(\nabla^2 g)}{\mathrm{var}(g)}
+
+    with g the brightness and the Laplacian of four neighbours. The variance of the Laplacian is the
+    common measure of focus (Pech-Pacheco et al., ICPR 2000); divided by the contrast it does not
+    fall with the light.
+
+    Args:
+        face: RGB uint8, at least 3 x 3.
+
+    Returns:
+        Higher = sharper; minus infinity for an even picture.
+    """
+    grey: Float[ndarray, "h w"] = face @ GREY
+    middle = grey[1:-1, 1:-1]
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    fine, contrast = float((around - 4 * middle).var()), float(grey.var())
+    return float(np.log10(fine / contrast)) if min(fine, contrast) > 0 else float("-inf")
+
+
+def jpeg_quality(data: bytes | Path) -> float | None:
+    """Estimate the quality a JPEG file was last saved with, from its quantisation table.
+
+    Returns:
+        1 to 100 on libjpeg's scale; other makers' tables get the nearest. None for another format.
+    """
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    with Image.open(source) as image:
+        if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
+            return None
+        table = np.array(image.quantization[min(image.quantization)], np.float64)
+    free = table < LARGEST_STEP
+    scale = float(np.median((100 * table / BASE_TABLE)[free if free.any() else ~free]))
+    return min(max(100 - scale / 2 if scale <= 100 else 5000 / scale, 1.0), 100.0)  # noqa: PLR2004
+
+
+def blockiness(picture: Pixels) -> float:
+    """How much the brightness jumps at the edges of 8 x 8 blocks, against jumps elsewhere.
+
+    Any offset of the blocks is tried, since a screenshot or a cut moves them; scaling hides them.
+
+    Returns:
+        Ratio of the jumps at the edges to the median of the other seven offsets, the smaller one
+        of both directions; about 1 without blocks, or for pictures under 64 pixels.
+    """
+    grey: Float[ndarray, "h w"] = picture @ GREY
+    if min(grey.shape) < BLOCK * BLOCK:
+        return 1.0
+    return min(_jumps(grey), _jumps(grey.T))
+
+
+def _jumps(grey: Float[ndarray, "h w"]) -> float:
+    steps = np.abs(np.diff(grey, axis=1)).mean(0)
+    phases = np.sort([steps[offset::BLOCK].mean() for offset in range(BLOCK)])
+    usual = float(np.median(phases[:-1]))
+    return float(phases[-1]) / usual if usual > 0 else 1.0
