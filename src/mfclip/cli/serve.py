@@ -64,6 +64,13 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=WHAT)
     ] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="auto (fastest here), torch, onnx or openvino.", rich_help_panel=WHAT),
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16; default: the weights'.", rich_help_panel=WHAT)
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Faces judged together, at most.", rich_help_panel=WHAT)
     ] = 32,
@@ -125,7 +132,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
         keep_seconds=keep_seconds,
     )
     access = find_access(host, api_key, allow_host or [])
-    predictor = Predictor.load(weights, device=device, threshold=threshold)
+    predictor = Predictor.load(
+        weights, device=device, threshold=threshold, engine=engine, precision=precision
+    )
     service = Service(predictor, limits, batch_size=batch_size, allow_url=allow_url)
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)", err=True)

@@ -67,7 +67,7 @@ def create_app(service: Service, access: Access | None = None) -> Guard:
         redirect_slashes=False,
     )
     app.state.service, app.state.access = service, access
-    answer_problems(app)
+    answer_problems(app, routes.routes)
     app.include_router(routes)
     if PAGE.is_dir():
         app.mount("/page", StaticFiles(directory=PAGE))
@@ -136,14 +136,14 @@ def _accept(job: Job) -> Response:
     return JSONResponse(job.to_json(), 202, headers={"Location": f"/v1/jobs/{job.id}"})
 
 
-@routes.get("/v1/jobs/{job}", response_model=JobDocument, responses=_problems(404))
+@routes.get("/v1/jobs/{job}", response_model=JobDocument, responses=_problems(404, 422))
 async def show_job(request: Request, job: JobId) -> Response:
     """Return a job's status, progress and result."""
     service: Service = request.app.state.service
     return _fresh(JSONResponse(service.jobs.find(job).to_json()))
 
 
-@routes.delete("/v1/jobs/{job}", status_code=204, responses=_problems(404))
+@routes.delete("/v1/jobs/{job}", status_code=204, responses=_problems(404, 422))
 async def delete_job(request: Request, job: JobId) -> Response:
     """Stop a job and forget it."""
     service: Service = request.app.state.service
@@ -156,7 +156,7 @@ async def delete_job(request: Request, job: JobId) -> Response:
     response_class=StreamingResponse,
     responses={
         200: {"description": "an event at every change", "content": {"text/event-stream": {}}},
-        **_problems(404),
+        **_problems(404, 422),
     },
 )
 async def follow_job(request: Request, job: JobId) -> Response:

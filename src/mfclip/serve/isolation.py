@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-import sys
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ import torch
 from mfclip.engines import Engine
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
-from mfclip.serve.pipe import receive, send
+from mfclip.serve import video_process
+from mfclip.serve.pipe import MAX_BYTES, receive, send
 
-MODULE = "mfclip.serve.video_process"
-
-POLL_MILLISECONDS = 200
+POLL_SECONDS = 0.2
 """How soon it is noticed that a result is no longer wanted."""
 
 PATIENCE_SECONDS = 5
@@ -64,8 +63,8 @@ def judge_isolated(
         InputError: the video cannot be judged.
         CrashError: the other process crashed.
     """
-    with _process() as process:
-        talk = _Talk(process, check)
+    with _process() as line:
+        talk = _Talk(line, check)
         talk.say({**task, **_settings(predictor)})
         while True:
             header, arrays = talk.hear()
@@ -85,64 +84,57 @@ def judge_isolated(
 
 
 class _Talk:
-    """One end of the pipes to a process.
+    """One end of the line to a process.
 
     Args:
-        process: with pipes for its input and output.
+        line: to the process.
         check: called while waiting.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
-        self._process = process
+    def __init__(self, line: Connection, check: Callable[[], None]) -> None:
+        self._line = line
         self._check = check
-        assert process.stdin is not None  # both were asked for
-        assert process.stdout is not None
-        self._input, self._output = process.stdin, process.stdout
-        self._poll = select.poll()
-        self._poll.register(self._output, select.POLLIN | select.POLLHUP)
 
     def say(self, header: dict[str, Any], *arrays: np.ndarray) -> None:
         try:
-            send(self._input, header, *arrays)  # type: ignore[arg-type]
+            send(self._line, header, *arrays)
         except OSError as error:
             raise CrashError("the process is gone") from error
 
     def hear(self) -> tuple[dict[str, Any], list[np.ndarray]]:
         try:
             return receive(self._read)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CrashError("a malformed message") from error
+        except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
+            raise CrashError("the process is gone, or speaks nonsense") from error
 
-    def _read(self, size: int) -> bytes:
-        content = bytearray()
-        while len(content) < size:
+    def _read(self) -> bytes:
+        self._check()
+        while not self._line.poll(POLL_SECONDS):
             self._check()
-            if not self._poll.poll(POLL_MILLISECONDS):
-                continue
-            chunk = os.read(self._output.fileno(), min(size - len(content), 1 << 20))
-            if not chunk:
-                raise CrashError("the process ended")
-            content += chunk
-        return bytes(content)
+        return self._line.recv_bytes(MAX_BYTES)
+
+
+@cache
+def _starter() -> ForkServerContext:
+    """What starts the processes: a process that has imported everything, and no model."""
+    starter = multiprocessing.get_context("forkserver")
+    starter.set_forkserver_preload([video_process.__name__])
+    return starter
 
 
 @contextmanager
-def _process() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", MODULE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "MFCLIP_API_KEY": ""},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(PATIENCE_SECONDS)
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                pipe.close()
+def _process() -> Iterator[Connection]:
+    ours, theirs = _starter().Pipe()
+    process = _starter().Process(target=video_process.main, args=(theirs,), daemon=True)
+    with ours:
+        process.start()
+        theirs.close()
+        try:
+            yield ours
+        finally:
+            process.kill()
+            process.join(PATIENCE_SECONDS)
+            process.close()
 
 
 def _settings(predictor: Predictor) -> dict[str, Any]:
@@ -159,7 +151,7 @@ def _settings(predictor: Predictor) -> dict[str, Any]:
 
 def _answer(talk: _Talk, engine: Engine, arrays: list[np.ndarray]) -> None:
     (images,) = arrays
-    judged = engine.judge(torch.from_numpy(images.copy()))
+    judged = engine.judge(torch.from_numpy(images))
     found = {
         "logits": judged.logits,
         "features": judged.features,

@@ -8,27 +8,16 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
+from mfclip.data.sniff import HEAD, sniff
 from mfclip.serve.problem import Problem
 
 MediaKind: TypeAlias = Literal["picture", "video"]
 
-HEAD_BYTES = 1024
-"""Bytes at a file's beginning that tell what it is."""
+PLAIN = re.compile(rb"P[1-6]\s")
+"""Beginning of the plain formats PBM, PGM and PPM."""
 
-TS_PACKET = 188
-"""Length of an MPEG transport packet, bytes; each begins with 0x47 (ISO 13818-1)."""
-
-_PICTURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM|II\*\0|MM\0\*|P[1-6]\s"
-    rb"|....ftyp(?:avif|avis)",
-    re.DOTALL,
-)
-_VIDEO = re.compile(
-    rb"....ftyp|....(?:moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01"
-    rb"|\x00\x00\x01[\xb3\xba]|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
-    re.DOTALL,
-)
-_UNREAD = re.compile(rb"....ftyp(?:heic|heix|hevc|heim|heis|mif1|msf1|crx )", re.DOTALL)
+UNREAD = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cx]|mif1|msf1|crx )", re.DOTALL)
+"""Beginning of pictures coded as HEVC, and of raw ones, which are not read."""
 
 
 def recognise(path: Path) -> MediaKind:
@@ -41,17 +30,15 @@ def recognise(path: Path) -> MediaKind:
         Problem: 415, it is neither.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if _UNREAD.match(head):
-        detail = "HEIC pictures are not read; save it as JPEG or PNG"
-        raise Problem(415, "not_media", detail)
-    if _PICTURE.match(head):
-        return "picture"
-    if _VIDEO.match(head) or _is_transport_stream(head):
-        return "video"
+        head = file.read(HEAD)
+    if UNREAD.match(head):
+        raise Problem(415, "not_media", "HEIC pictures are not read; save it as JPEG or PNG")
+    kind = "picture" if PLAIN.match(head) else sniff(head)
+    if kind is not None:
+        return "picture" if kind == "picture" else "video"
     detail = (
         "neither a picture nor a video that is read; expected JPEG, PNG, WebP, AVIF, TIFF, BMP, "
-        "GIF or PPM, or MP4, MOV, MKV, WebM, AVI, MPEG, FLV or WMV"
+        "GIF or PPM, or MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV or Ogg"
     )
     raise Problem(415, "not_media", detail if head else "the file is empty (0 bytes)")
 
@@ -75,8 +62,3 @@ def check_picture_size(path: Path, max_pixels: int) -> None:
         return
     detail = f"{found}more than the {max_pixels:,} pixels that this server reads; scale it down"
     raise Problem(422, "unreadable", detail)
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    starts = head[::TS_PACKET]
-    return len(starts) > 2 and set(starts) == {0x47}  # noqa: PLR2004 - two may be by chance

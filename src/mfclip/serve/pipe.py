@@ -5,34 +5,33 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 30
-"""Of a message; more is taken for damage."""
+"""Of a part of a message; more is taken for damage."""
 
 TYPES = ("float32", "int64", "uint8")
 
-Read = Callable[[int], bytes]
-"""Returns exactly so many bytes, or raises."""
+Read = Callable[[], bytes]
+"""Returns the next part of a message, or raises."""
 
 
-def send(stream: BinaryIO, header: dict[str, Any], *arrays: NDArray[Any]) -> None:
+def send(line: Connection, header: dict[str, Any], *arrays: NDArray[Any]) -> None:
     """Write one message.
 
     Args:
-        stream: to the other process.
+        line: to the other process.
         header: anything that JSON can say; the key ``arrays`` is taken.
         arrays: of one of `TYPES`.
     """
     shapes = [[array.dtype.name, *array.shape] for array in arrays]
-    text = json.dumps({**header, "arrays": shapes}).encode()
-    stream.write(len(text).to_bytes(4, "big") + text)
+    line.send_bytes(json.dumps({**header, "arrays": shapes}).encode())
     for array in arrays:
-        stream.write(np.ascontiguousarray(array).tobytes())
-    stream.flush()
+        line.send_bytes(np.ascontiguousarray(array).tobytes())
 
 
 def receive(read: Read) -> tuple[dict[str, Any], list[NDArray[Any]]]:
@@ -41,7 +40,7 @@ def receive(read: Read) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     Raises:
         ValueError: it is malformed or too long.
     """
-    header = json.loads(read(_checked(int.from_bytes(read(4), "big"))))
+    header = json.loads(read())
     if not isinstance(header, dict):
         raise ValueError("expected an object")
     return header, [_read_array(read, shape) for shape in header.pop("arrays")]
@@ -51,12 +50,7 @@ def _read_array(read: Read, description: Sequence[Any]) -> NDArray[Any]:
     name, *shape = description
     if name not in TYPES or not all(isinstance(side, int) and side >= 0 for side in shape):
         raise ValueError(f"expected an array of {TYPES}, but got {description}")
-    dtype = np.dtype(name)
-    content = read(_checked(math.prod(shape) * dtype.itemsize))
-    return np.frombuffer(content, dtype).reshape(shape)
-
-
-def _checked(size: int) -> int:
-    if size > MAX_BYTES:
-        raise ValueError(f"expected at most {MAX_BYTES} bytes, but got {size}")
-    return size
+    content = read()
+    if len(content) != math.prod(shape) * np.dtype(name).itemsize:
+        raise ValueError(f"expected {description}, but got {len(content)} bytes")
+    return np.frombuffer(content, np.dtype(name)).reshape(shape).copy()

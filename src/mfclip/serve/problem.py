@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,8 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Route
 
 PROBLEM_TYPE = "application/problem+json"
+
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Phrases of RFC 9110 for which this Python has older ones."""
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
@@ -38,7 +42,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         """Return the document."""
         return {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": TITLES.get(self.status) or HTTPStatus(self.status).phrase,
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
@@ -57,8 +61,13 @@ def busy(what: str, seconds: int) -> Problem:
     return Problem(429, "busy", detail, {"Retry-After": str(seconds)})
 
 
-def answer_problems(app: FastAPI) -> None:
-    """Let every error of an app, its framework's included, be a problem document."""
+def answer_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let every error of an app, its framework's included, be a problem document.
+
+    Args:
+        app: whose errors are answered.
+        routes: its routes, to say which methods a path knows.
+    """
 
     @app.exception_handler(Problem)
     async def _ours(_: Request, problem: Problem) -> JSONResponse:
@@ -66,7 +75,7 @@ def answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> JSONResponse:
-        return _translate(request, error).response()
+        return _translate(request, error, routes).response()
 
     @app.exception_handler(RequestValidationError)
     async def _field(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -78,14 +87,22 @@ def answer_problems(app: FastAPI) -> None:
         return Problem(500, "internal", detail).response()
 
 
-def _translate(request: Request, error: HTTPException) -> Problem:
+def _translate(request: Request, error: HTTPException, routes: Sequence[BaseRoute]) -> Problem:
     headers = error.headers or {}
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Problem(404, "not_found", "no such route; /openapi.json lists all", headers)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"this route knows {headers.get('Allow', 'other methods')}, not {request.method}"
-        return Problem(405, "bad_method", detail, headers)
+        known = ", ".join(_methods(request, routes)) or headers.get("Allow", "GET")
+        detail = f"this route knows {known}, not {request.method}"
+        return Problem(405, "bad_method", detail, {"Allow": known})
     return Problem(error.status_code, "bad_request", str(error.detail), headers)
+
+
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    """All methods of a path; the framework itself names those of one route only."""
+    places = (route for route in routes if isinstance(route, Route))
+    matching = (r for r in places if r.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 def _wrong_fields(error: RequestValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The process in which one video is decoded: ``python -m mfclip.serve.video_process``.
+"""The process in which one video is decoded; `mfclip.serve.isolation` starts it.
 
 Videos come from strangers, and FFmpeg is large: what goes wrong here ends this process and nothing
 else. It has no model. Faces are found here, and judged by the server at the other end of the pipe.
@@ -7,11 +7,10 @@ else. It has no model. Faces are found here, and judged by the server at the oth
 from __future__ import annotations
 
 import io
-import os
 import resource
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,33 +38,6 @@ FRAME = 960
 """Longer side of the copy of a frame, pixels."""
 
 
-class Line:
-    """The pipe to the server.
-
-    Args:
-        source: what the server says.
-        sink: what it is told.
-    """
-
-    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
-        self._source = source
-        self._sink = sink
-
-    def tell(self, kind: str, *arrays: np.ndarray, **content: Any) -> None:
-        """Send a message."""
-        send(self._sink, {"kind": kind, **content}, *arrays)
-
-    def hear(self) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """Wait for a message."""
-        return receive(self._read)
-
-    def _read(self, size: int) -> bytes:
-        content = self._source.read(size)
-        if len(content) < size:
-            raise EOFError("the server is gone")
-        return content
-
-
 class RemoteEngine:
     """An engine at the other end of a pipe.
 
@@ -74,7 +46,7 @@ class RemoteEngine:
         about: name, precision and facts of the server's engine.
     """
 
-    def __init__(self, line: Line, about: dict[str, Any]) -> None:
+    def __init__(self, line: Connection, about: dict[str, Any]) -> None:
         self.name: EngineName = about["name"]
         self.precision: Precision = about["precision"]
         self.image_size: int = about["image_size"]
@@ -84,12 +56,10 @@ class RemoteEngine:
 
     def judge(self, images: Float[Tensor, "b 3 h w"]) -> Judged:
         """Let the server judge faces."""
-        self._line.tell("judge", images.numpy())
-        header, arrays = self._line.hear()
-        tensors = {
-            name: torch.from_numpy(array.copy())
-            for name, array in zip(header["names"], arrays, strict=True)
-        }
+        send(self._line, {"kind": "judge"}, images.numpy())
+        header, arrays = receive(self._line.recv_bytes)
+        found = zip(header["names"], arrays, strict=True)
+        tensors = {name: torch.from_numpy(array) for name, array in found}
         return Judged(tensors["logits"], tensors.get("features"), tensors.get("patch_index"))
 
 
@@ -134,19 +104,17 @@ def draw_frame(picture: Pixels, crops: list[Crop]) -> np.ndarray:
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def main() -> None:
-    """Judge the one video that the first message names."""
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not come between the messages
-    line = Line(sys.stdin.buffer, sink)
-    task, _ = line.hear()
+def main(line: Connection) -> None:
+    """Judge the one video that the first message names; the whole life of the process."""
+    task, _ = receive(line.recv_bytes)
     limit_process()
     try:
         video, finder = judge(line, task)
     except InputError as error:
-        line.tell("refused", error=str(error))
+        send(line, {"kind": "refused", "error": str(error)})
         return
-    line.tell("done", *finder.frames, video=video.to_json(), judged=list(video.judged))
+    done = {"kind": "done", "video": video.to_json(), "judged": list(video.judged)}
+    send(line, done, *finder.frames)
 
 
 def limit_process() -> None:
@@ -156,7 +124,7 @@ def limit_process() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def judge(line: Line, task: dict[str, Any]) -> tuple[VideoPrediction, WatchedFinder]:
+def judge(line: Connection, task: dict[str, Any]) -> tuple[VideoPrediction, WatchedFinder]:
     """Judge a video.
 
     Raises:
@@ -172,7 +140,9 @@ def judge(line: Line, task: dict[str, Any]) -> tuple[VideoPrediction, WatchedFin
         predictor,
         path,
         count=task["frames"],
-        progress=lambda _, done, total: line.tell("progress", done=done, total=total),
+        progress=lambda _, done, total: send(
+            line, {"kind": "progress", "done": done, "total": total}
+        ),
     )
     return video, finder
 
@@ -200,7 +170,3 @@ def _finder(task: dict[str, Any]) -> FaceFinder:
         return WholePicture()
     card = task["card"]
     return DetectedFaces(margin=card.get("face_margin", 1.3), align=card.get("face_align", True))
-
-
-if __name__ == "__main__":
-    main()
