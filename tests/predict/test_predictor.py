@@ -193,6 +193,21 @@ def test_every_face_gets_a_prediction(model: MFCLIP, pictures: list[np.ndarray])
         assert found.score == pytest.approx(alone.score, abs=1e-5)
 
 
+def test_faces_are_saved_as_the_training_faces_were(
+    model: MFCLIP, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    card = {"resize": 240, "jpeg_quality": 70}
+    alike = Predictor(model, card, device="cpu")
+    plain = Predictor(model, {"resize": 240}, device="cpu")
+    scaled = Image.fromarray(pictures[0]).resize((240, 240))
+    scaled.save(tmp_path / "face.jpg", quality=70)
+    array, as_file = np.asarray(scaled), tmp_path / "face.jpg"
+    (saved,) = judged(plain.predict([as_file]))
+    (first,) = judged(alike.predict([array]))
+    assert first.score == pytest.approx(saved.score, abs=1e-6)
+    assert first.score != pytest.approx(judged(plain.predict([array]))[0].score, abs=1e-6)
+
+
 def test_another_detector_gives_scores_only(pictures: list[np.ndarray]) -> None:
     class Brightness(nn.Module):
         image_size = 64

@@ -24,7 +24,6 @@ from mfclip.predict.quality import (
     check_compression,
     check_face,
     check_pose,
-    jpeg_quality,
     sharpness,
 )
 
@@ -84,20 +83,6 @@ def test_light_is_judged_by_its_mean(faces: list[np.ndarray]) -> None:
     assert any(one.startswith("very dark face") for one in check_face(darker))
     brighter = (255 - (255 - face.astype(int)) * 0.1).astype(np.uint8)
     assert any(one.startswith("very bright face") for one in check_face(brighter))
-
-
-@pytest.mark.parametrize("quality", [5, 20, 30, 45, 50, 60, 75, 85, 90, 95])
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
-def test_jpeg_quality_is_the_one_it_was_saved_with(
-    faces: list[np.ndarray], quality: int, options: dict[str, object]
-) -> None:
-    assert jpeg_quality(saved(faces[0], quality, **options)) == pytest.approx(quality, abs=1)
-
-
-def test_other_formats_have_no_jpeg_quality(tmp_path: Path, faces: list[np.ndarray]) -> None:
-    for name in ("a.png", "a.webp", "a.gif"):
-        Image.fromarray(faces[0]).save(tmp_path / name)
-        assert jpeg_quality(tmp_path / name) is None
 
 
 def test_blocks_are_seen_wherever_they_begin_and_not_where_there_are_none(

@@ -43,6 +43,7 @@ def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_pat
     assert getattr(detector, "language_encoder", 0) is None
     assert len(getattr(detector, "prompts", ())) == 3
     assert card["limits"] == "grids only"
+    assert card["jpeg_quality"] is None  # the made faces are PNG files
     assert str(tmp_path).encode() not in out.read_bytes()
     assert card["config"]["model"]["pretrained"] == f"first/{BEST}"
     assert read_weights(out).settings["pretrained"] == f"first/{BEST}"

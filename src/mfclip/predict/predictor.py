@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mfclip.data.images import read_image
+from mfclip.data.jpeg import save_as_jpeg
 from mfclip.data.transforms import Pixels, prepare_face
 from mfclip.detectors import find_weights, load_detector
 from mfclip.device import find_device
@@ -230,7 +231,14 @@ class Predictor:
         return int(self.card.get("resize", 256))
 
     def prepare(self, face: Pixels) -> Pixels:
-        """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3)."""
+        """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3).
+
+        Where all training faces were JPEG files of one quality, the scaled face is saved like
+        them, for the model takes the absence of that noise for a forgery.
+        """
+        if (quality := self.card.get("jpeg_quality")) is not None:
+            square = prepare_face(face, resize=self.resize, image_size=self.resize)
+            face = save_as_jpeg(square, int(quality))
         return prepare_face(face, resize=self.resize, image_size=self.image_size)
 
     def _read(self, item: Input) -> list[_Face | Failure]:

@@ -6,14 +6,13 @@ weights; ``benchmarks/quality.py`` measured both (``benchmarks/results/quality.j
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from PIL import Image, JpegImagePlugin
 
+from mfclip.data.jpeg import jpeg_quality
 from mfclip.data.transforms import Pixels
 
 LEAST_SHARPNESS = -1.67
@@ -33,20 +32,6 @@ DARK, BRIGHT = 45.0, 185.0
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Brightness of red, green and blue (ITU-R BT.601)."""
-
-BASE_TABLE = np.array(
-    [
-        16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
-        14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
-        18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
-        49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-    ],
-    np.float64,
-)  # fmt: skip
-"""Brightness quantisation of quality 50, row by row (ITU-T T.81, table K.1)."""
-
-LARGEST_STEP = 255
-"""Where the tables of ordinary JPEG files are cut off."""
 
 BLOCK = 8
 """Side of the blocks that JPEG compresses one by one, pixels."""
@@ -116,22 +101,6 @@ def sharpness(face: Pixels) -> float:
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
     fine, contrast = float((around - 4 * middle).var()), float(grey.var())
     return float(np.log10(fine / contrast)) if min(fine, contrast) > 0 else float("-inf")
-
-
-def jpeg_quality(data: bytes | Path) -> float | None:
-    """Estimate the quality a JPEG file was last saved with, from its quantisation table.
-
-    Returns:
-        1 to 100 on libjpeg's scale; other makers' tables get the nearest. None for another format.
-    """
-    source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with Image.open(source) as image:
-        if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
-            return None
-        table = np.array(image.quantization[min(image.quantization)], np.float64)
-    free = table < LARGEST_STEP
-    scale = float(np.median((100 * table / BASE_TABLE)[free if free.any() else ~free]))
-    return min(max(100 - scale / 2 if scale <= 100 else 5000 / scale, 1.0), 100.0)  # noqa: PLR2004
 
 
 def blockiness(picture: Pixels) -> float:

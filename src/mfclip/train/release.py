@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mfclip.config import EvaluateSettings, ModelSettings, build_config
+from mfclip.data.jpeg import shared_quality
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector, save_detector
 from mfclip.errors import ConfigError, WeightsError
@@ -37,7 +38,8 @@ def release(
     """Write a run's best weights for use, without their text half, and measure them.
 
     Temperature, threshold and the bands of the three verdicts are fitted on the validation split
-    and stand in the card, with the verdicts' error rates on validation and on `splits`.
+    and stand in the card, with the verdicts' error rates on validation and on `splits`, and the
+    JPEG quality of the training faces if it was the same for all: faces are then judged like them.
 
     Args:
         run: folder of a finished run.
@@ -68,6 +70,8 @@ def release(
     scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
     measured = {val: calibrated, **scored}
     card["verdict"] = _verdict(calibrated, measured, card["threshold"], max_error, settings)
+    train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
+    card["jpeg_quality"] = shared_quality(train_faces, card["resize"])
     evaluations = {
         split: evaluate_scores(
             scores,
