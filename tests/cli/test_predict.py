@@ -85,7 +85,7 @@ def run(*arguments: str) -> Result:
 def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
     done = run("in", "--whole", "--weights", weights, "--json", "-", "--batch-size", "1")
     document = json.loads(done.stdout)
-    assert list(document) == ["schema", "model", "predictions", "errors"]
+    assert list(document) == ["schema", "model", "predictions", "videos", "errors"]
     assert document["schema"] == 2
     assert document["model"]["weights"] == weights
     assert [document["model"][key] for key in ("limits", "licence")] == [

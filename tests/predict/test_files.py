@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mfclip.predict.files import find_pictures
+from mfclip.predict.files import find_files
 from mfclip.predict.prediction import Failure
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg", "sub/c.webp", "sub/deep/d.jpeg",
-                 ".cache/e.jpg", "empty/readme.md", "odd[1].png"):  # fmt: skip
+                 "sub/film.MOV", ".cache/e.jpg", "empty/readme.md", "odd[1].png"):  # fmt: skip
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -25,11 +25,19 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*given: str) -> list[str]:
-    return [str(found) for found in find_pictures(given) if isinstance(found, Path)]
+    return [str(found) for found in find_files(given) if isinstance(found, Path)]
 
 
-def test_a_folder_gives_its_pictures_in_order(tree: Path) -> None:
-    expected = ["a.png", "b.JPG", "gone.jpg", "odd[1].png", "sub/c.webp", "sub/deep/d.jpeg"]
+def test_a_folder_gives_its_pictures_and_videos_in_order(tree: Path) -> None:
+    expected = [
+        "a.png",
+        "b.JPG",
+        "gone.jpg",
+        "odd[1].png",
+        "sub/c.webp",
+        "sub/deep/d.jpeg",
+        "sub/film.MOV",
+    ]
     assert names("photos") == [f"photos/{name}" for name in expected]
 
 
@@ -45,7 +53,7 @@ def test_a_file_is_taken_whatever_its_ending_and_as_it_was_named(tree: Path) -> 
         ("photos/*.png", ["a.png", "odd[1].png"]),
         ("photos/?.png", ["a.png"]),
         ("photos/**/*.jpeg", ["sub/deep/d.jpeg"]),
-        ("photos/s*", ["sub/c.webp", "sub/deep/d.jpeg"]),
+        ("photos/s*", ["sub/c.webp", "sub/deep/d.jpeg", "sub/film.MOV"]),
         ("photos/odd[1].png", ["odd[1].png"]),
     ],
 )
@@ -63,10 +71,13 @@ def test_a_double_star_takes_nothing_twice(tree: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("photos/empty", "no picture in this folder; expected .*.jpg"), ("*.xyz", "matches nothing")],
+    [
+        ("photos/empty", "no picture or video in this folder; expected .*.jpg.*.mp4"),
+        ("*.xyz", "matches nothing"),
+    ],
 )
 def test_what_holds_no_picture_is_said(tree: Path, name: str, message: str) -> None:
-    (failure,) = find_pictures([name])
+    (failure,) = find_files([name])
     assert isinstance(failure, Failure)
     assert failure.path == name
     assert re.search(message, failure.error)
@@ -84,7 +95,7 @@ def test_a_locked_folder_is_said_and_the_others_are_searched() -> None:
         if is_root:
             os.seteuid(65534)
         try:
-            locked, seen = find_pictures([name])
+            locked, seen = find_files([name])
         finally:
             if is_root:
                 os.seteuid(0)

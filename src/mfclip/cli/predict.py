@@ -1,9 +1,10 @@
-"""``mfclip predict``: judge pictures on the command line."""
+"""``mfclip predict``: judge pictures and videos on the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mfclip.predict.prediction import Failure, Prediction, Result
+    from mfclip.cli.progress import Bars
+    from mfclip.cli.video_copies import Copies
+    from mfclip.predict.prediction import Failure, Prediction
     from mfclip.predict.predictor import Predictor
+    from mfclip.predict.report import Report
+    from mfclip.predict.video_prediction import AnyResult, VideoPrediction
 
 MAX_ROWS = 500
 """Rows of the table; the JSON form has no limit."""
@@ -28,10 +33,10 @@ MANY_FILES = 20
 """A progress bar appears above this number of files."""
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     paths: Annotated[
         list[str],
-        typer.Argument(help="Picture files, folders (searched through and through), globs."),
+        typer.Argument(help="Pictures, videos, folders (searched through and through), globs."),
     ],
     json: Annotated[
         str | None,
@@ -52,14 +57,28 @@ def predict(
     whole: Annotated[
         bool, typer.Option("--whole", help="Take each whole picture as one face.")
     ] = False,
+    frames: Annotated[
+        int, typer.Option(min=1, help="Frames of a video that are judged, evenly spaced.")
+    ] = 32,
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Judge every N-th frame instead.")
+    ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.mp4|FOLDER",
+            help="Write a copy of the video with boxes and scores; several go to a folder.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces judged together.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Judge whether the faces in pictures are forged. A score is evidence, not proof.
+    """Judge whether the faces in pictures and videos are forged. Evidence, not proof.
 
     The score is the model's probability of fake, from 0 to 1. The verdict is real, fake or
     uncertain: the weights say which scores decide nothing, and how often a verdict errs. Every face
-    in a picture is found and judged by itself; with --whole the whole picture is one face.
+    in a picture is found and judged by itself; with --whole the whole picture is one face. In a
+    video faces are followed; its score is the mean over the frames of the most suspect one.
 
     Exit status: 0, everything was judged; 1, some files could not be judged (they are listed, the
     others were judged); 2, nothing could be judged, or the command was wrong.
@@ -69,7 +88,16 @@ def predict(
 
     finder = WholePicture() if whole else None
     predictor = Predictor.load(weights, device=device, threshold=threshold, finder=finder)
-    status = judge(predictor, paths, json=json, report=report, batch_size=batch_size)
+    status = judge(
+        predictor,
+        paths,
+        json=json,
+        report=report,
+        batch_size=batch_size,
+        frames=frames,
+        every=every,
+        annotate=annotate,
+    )
     raise typer.Exit(status)
 
 
@@ -80,33 +108,63 @@ def judge(
     json: str | None = None,
     report: Path | None = None,
     batch_size: int = 32,
+    frames: int = 32,
+    every: int | None = None,
+    annotate: Path | None = None,
 ) -> int:
-    """Judge pictures, write what was asked for, show the rest, and return the exit status."""
-    from mfclip.predict.files import find_pictures  # noqa: PLC0415
+    """Judge files, write what was asked for, show the rest, and return the exit status."""
+    from mfclip.cli.progress import Bars  # noqa: PLC0415
+    from mfclip.cli.video_copies import Copies  # noqa: PLC0415
+    from mfclip.predict.mixed import judge_files  # noqa: PLC0415
     from mfclip.predict.report import Report  # noqa: PLC0415
     from mfclip.predict.whole_file import JsonResults, write_output, write_whole  # noqa: PLC0415
 
     model = predictor.describe()
     table = ResultTable(model)
     page = Report(model) if report else None
-    sinks: list[ResultTable | Report | JsonResults] = [table, *([page] if page else [])]
-    with refuse_unwritable(json, report), ExitStack() as outputs:
+    copies = Copies(annotate, names) if annotate else None
+    sinks: list[Callable[[AnyResult], None]] = [table.add]
+    with refuse_unwritable(json, report, annotate), ExitStack() as outputs:
         page_file = outputs.enter_context(write_whole(report)) if report else None
         if json is not None:
             file = outputs.enter_context(write_output(None if json == "-" else Path(json)))
             document = JsonResults(file, model)
-            sinks.append(document)
+            sinks.append(document.add)
             outputs.callback(document.close)
-        inputs = _count_progress(find_pictures(names), names)
-        for result in predictor.iter_predict(
-            inputs, batch_size=batch_size, keep_pixels=page is not None
-        ):
+        bars = outputs.enter_context(Bars())
+        if page:
+            sinks.append(partial(_add_to_page, page, predictor))
+        if copies:
+            sinks.append(partial(_write_copy, copies, bars))
+        for result in judge_files(
+            predictor, _find(names, bars, copies),
+            count=frames, every=every, batch_size=batch_size,
+            keep_pixels=page is not None, progress=bars.tell,
+        ):  # fmt: skip
             for sink in sinks:
-                sink.add(result)
+                sink(result)
         if page and page_file:
             page_file.write(page.render())
     table.show(quiet=json == "-")
     return table.status
+
+
+def _add_to_page(page: Report, predictor: Predictor, result: AnyResult) -> None:
+    from mfclip.predict.video import look_closer  # noqa: PLC0415
+    from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
+
+    if isinstance(result, VideoPrediction):
+        page.add_video(result, look_closer(predictor, result, result.moments))
+    else:
+        page.add(result)
+
+
+def _write_copy(copies: Copies, bars: Bars, result: AnyResult) -> None:
+    from mfclip.predict.annotate import annotate  # noqa: PLC0415
+    from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
+
+    if isinstance(result, VideoPrediction):
+        annotate(result, copies.place(Path(result.path)), progress=bars.tell)
 
 
 class ResultTable:
@@ -120,15 +178,23 @@ class ResultTable:
         self.model = model
         self.num_judged = 0
         self.counts = {"fake": 0, "uncertain": 0, "real": 0}
+        self.video_counts = dict(self.counts)
         self._shown: list[Prediction] = []
+        self._videos: list[VideoPrediction] = []
         self._failures: list[Failure] = []
 
-    def add(self, result: Result) -> None:
+    def add(self, result: AnyResult) -> None:
         """Take in one result."""
         from mfclip.predict.prediction import Failure  # noqa: PLC0415
+        from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
 
         if isinstance(result, Failure):
             self._failures.append(result)
+            return
+        if isinstance(result, VideoPrediction):
+            self.video_counts[result.verdict] += 1
+            if len(self._videos) < MAX_ROWS:
+                self._videos.append(result)
             return
         self.num_judged += 1
         self.counts[result.verdict] += 1
@@ -138,7 +204,7 @@ class ResultTable:
     @property
     def status(self) -> int:
         """Exit status of the command."""
-        if not self.num_judged:
+        if not self.num_judged and not self._videos:
             return 2
         return 1 if self._failures else 0
 
@@ -146,8 +212,8 @@ class ResultTable:
         """Print the table (unless quiet) on the standard output, failures on the other."""
         from rich.console import Console  # noqa: PLC0415
 
-        if self._shown and not quiet:
-            self._show_table(Console())
+        if (self._shown or self._videos) and not quiet:
+            self._show_tables(Console())
         for failure in self._failures[:MAX_ROWS]:
             name = _printable(failure.path or "array")
             typer.echo(f"not judged: {name}: {_printable(failure.error)}", err=True)
@@ -155,17 +221,23 @@ class ResultTable:
             more = len(self._failures) - MAX_ROWS
             typer.echo(f"not judged: {more} more; --json lists them all", err=True)
 
-    def _show_table(self, console: Console) -> None:
+    def _show_tables(self, console: Console) -> None:
+        from mfclip.cli.video_table import make_video_table  # noqa: PLC0415
+
+        shown: list[Prediction | VideoPrediction] = [*self._shown, *self._videos]
         if not console.is_terminal:  # a file or a pipe: keep each result on one line
-            console.width = 20 + max(90, *(80 + len(p.path or "") for p in self._shown))
-        console.print(_table(self._shown))
+            console.width = 40 + max(90, *(80 + len(p.path or "") for p in shown))
+        if self._shown:
+            console.print(_table(self._shown))
+        if self._videos:
+            console.print(make_video_table(self._videos, console))
         self._show_notes(console)
-        rest = self.num_judged - len(self._shown)
-        more = f" The table holds the first {MAX_ROWS}; --json gives all." if rest else ""
-        count = "1 face" if self.num_judged == 1 else f"{self.num_judged} faces"
-        called = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items())
-        console.print(f"{count} judged: {called}.{more}", highlight=False)
-        rule = self._shown[0].bands.explain()
+        for counts, rows, name in (
+            (self.counts, self._shown, "face"),
+            (self.video_counts, self._videos, "video"),
+        ):
+            _show_counts(console, counts, len(rows), name)
+        rule = shown[0].bands.explain()
         console.print(f"{rule} A score is evidence, not proof.", highlight=False)
         for heading, key in (("Limits", "limits"), ("Licence", "licence")):
             if text := self.model.get(key):
@@ -174,10 +246,20 @@ class ResultTable:
 
     def _show_notes(self, console: Console) -> None:
         notes = [(_name(p), warning) for p in self._shown for warning in p.warnings]
+        notes += [(_printable(v.path), warning) for v in self._videos for warning in v.warnings]
         for name, note in notes[:MAX_NOTES]:
             console.print(f"note: {name}: {note}", style="yellow", highlight=False, markup=False)
         if len(notes) > MAX_NOTES:
             console.print(f"and {len(notes) - MAX_NOTES} more notes; --json gives all")
+
+
+def _show_counts(console: Console, counts: Mapping[str, int], num_rows: int, name: str) -> None:
+    total = sum(counts.values())
+    if not total:
+        return
+    more = f" The table holds the first {MAX_ROWS}; --json gives all." if total > num_rows else ""
+    called = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    console.print(f"{total} {name}{'s' * (total > 1)} judged: {called}.{more}", highlight=False)
 
 
 def _table(predictions: list[Prediction]) -> Table:
@@ -226,17 +308,14 @@ def _printable(text: str) -> str:
     return printable(text)
 
 
-def _count_progress(inputs: Iterator[Path | Failure], names: list[str]) -> Iterable[Path | Failure]:
-    """Show a bar on the standard error when it is a terminal and there are many files."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import track  # noqa: PLC0415
+def _find(names: list[str], bars: Bars, copies: Copies | None) -> Iterator[Path | Failure]:
+    """Find the files, but no copy that was just written; with a bar where there are many."""
+    from mfclip.predict.files import find_files  # noqa: PLC0415
 
-    from mfclip.predict.files import find_pictures  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return inputs
-    total = sum(1 for _ in find_pictures(names))
-    if total <= MANY_FILES:
-        return inputs
-    return track(inputs, "judging", total=total, console=console, transient=True)
+    total = sum(1 for _ in find_files(names)) if bars.visible else 0
+    found = find_files(names)
+    if total > MANY_FILES:
+        found = bars.count(found, "judging", total)
+    for entry in found:
+        if not (copies and isinstance(entry, Path) and copies.has_written(entry)):
+            yield entry

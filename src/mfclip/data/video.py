@@ -365,7 +365,7 @@ def _first_from(target: int, reached: Any, source: Iterator[Any]) -> Any:
     return next((f for f in frames if f.pts is not None and f.pts >= target), None)
 
 
-def _count_through(source: Iterator[Any], wanted: list[int]) -> Iterator[tuple[Any, int]]:
+def _count_through(source: Iterator[Any], wanted: Sequence[int]) -> Iterator[tuple[Any, int]]:
     ask = set(wanted)
     for index, frame in enumerate(source):
         if index in ask:

@@ -1,4 +1,4 @@
-"""What a user names on the command line -> the pictures to judge."""
+"""What a user names on the command line -> the pictures and videos to judge."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mfclip.data.images import IMAGE_SUFFIXES
+from mfclip.data.video import VIDEO_SUFFIXES
 from mfclip.predict.prediction import Failure
 
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+"""Endings, in lower case, by which a file in a folder is taken for a picture or a video."""
 
-def find_pictures(names: Sequence[str]) -> Iterator[Path | Failure]:
-    """Iterate over the pictures that files, folders and globs stand for.
+
+def find_files(names: Sequence[str]) -> Iterator[Path | Failure]:
+    """Iterate over the pictures and videos that files, folders and globs stand for.
 
     A file is taken whatever its ending. A folder is searched through and through for files with
-    one of `IMAGE_SUFFIXES`; hidden files and folders are passed over, links to folders not
+    one of `SUFFIXES`; hidden files and folders are passed over, links to folders not
     followed. A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) stands for the files and
     folders it matches. Order: as named, alphabetical inside a folder, so that two runs agree.
 
@@ -66,8 +70,9 @@ def _search(path: Path) -> Iterator[Path | Failure]:
         empty = False
         yield found
     if empty:
-        endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        yield Failure(str(path), f"no picture in this folder; expected files ending in {endings}")
+        endings = ", ".join(sorted(SUFFIXES))
+        message = f"no picture or video in this folder; expected files ending in {endings}"
+        yield Failure(str(path), message)
 
 
 def _walk(folder: Path) -> Iterator[Path | Failure]:
@@ -90,5 +95,5 @@ def _classify(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]
             continue
         if entry.is_dir(follow_symlinks=False):
             yield entry.name, True
-        elif entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) and not os.path.isdir(entry.path):
+        elif entry.name.lower().endswith(tuple(SUFFIXES)) and not os.path.isdir(entry.path):
             yield entry.name, False

@@ -56,7 +56,10 @@ def judge_files(
                 yield Failure(str(path), str(error).removeprefix(f"{path}: "))
 
 
+def is_video_file(path: Path) -> bool:
+    """Tell whether a file is judged as a video: by its first bytes, else by its ending."""
+    return is_video(path, by_name=path.suffix.lower() in VIDEO_SUFFIXES)
+
+
 def _is_video(entry: Path | Failure) -> bool:
-    if isinstance(entry, Failure):
-        return False
-    return is_video(entry, by_name=entry.suffix.lower() in VIDEO_SUFFIXES)
+    return isinstance(entry, Path) and is_video_file(entry)

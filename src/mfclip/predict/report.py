@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -11,15 +11,21 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mfclip.data.video import Frame
 from mfclip.labels import MANIPULATIONS
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.verdict import Verdict
+from mfclip.predict.video_prediction import VideoPrediction
+from mfclip.predict.video_report import show_video
 from mfclip.predict.views import show_thumbnail, show_views
 from mfclip.predict.whole_file import write_whole
 from mfclip.provenance import provenance
 
 MAX_PICTURES = 200
 """Faces shown on one page; it counts the others, so that a browser can still open it."""
+
+MAX_VIDEOS = 50
+"""Videos shown on one page, likewise."""
 
 LEAST_SHARE = 0.005
 """Kinds with a smaller share are not named."""
@@ -54,7 +60,9 @@ class Report:
         self.title = title
         self.captions = captions or {}
         self.counts: dict[Verdict, int] = {"fake": 0, "uncertain": 0, "real": 0}
+        self.video_counts = dict(self.counts)
         self._articles: list[str] = []
+        self._videos: list[str] = []
         self._overview: list[str] = []
         self._failures: list[Failure] = []
 
@@ -68,6 +76,22 @@ class Report:
             number = len(self._articles) + 1
             self._articles.append(self._article(result, number))
             self._overview.append(self._glance(result, number))
+
+    def add_video(
+        self, video: VideoPrediction, moments: Iterable[tuple[Frame, Prediction]]
+    ) -> None:
+        """Take in one video, and its moments from `mfclip.predict.video.look_closer`."""
+        self.video_counts[video.verdict] += 1
+        if len(self._videos) >= MAX_VIDEOS:
+            return
+        name = escape(printable(Path(video.path).name))
+        shown = show_video(video, moments, self.model, printable(_short(video.path)))
+        caption = self.captions.get(video.path)
+        told = f'<p class="soft">{escape(caption)}</p>' if caption else ""
+        self._videos.append(
+            f'<article id="video-{len(self._videos) + 1}" aria-label="{name}"><h3>{name}</h3>'
+            f"{told}{shown}</article>"
+        )
 
     def write(self, path: Path) -> None:
         """Write the page whole or not at all.
@@ -85,25 +109,33 @@ class Report:
             title=escape(self.title),
             summary=self._summary(),
             overview=self._glances(),
-            pictures="\n".join(self._articles) or "<p>No picture could be judged.</p>",
+            videos=self._section("Videos", self._videos),
+            pictures=self._section("Pictures", self._articles),
             errors=self._errors(),
             limits=_limits(self.model),
             origin=_rows(_origin(self.model)),
         )
 
+    def _section(self, heading: str, articles: list[str]) -> str:
+        """Head the pictures or the videos; nothing if there are none, unless all else failed."""
+        if articles:
+            return "\n".join((f"<h2>{heading}</h2>", *articles))
+        is_empty = not self._articles and not self._videos
+        return "<p>No picture could be judged.</p>" if is_empty and heading == "Pictures" else ""
+
     def _summary(self) -> str:
-        judged = sum(self.counts.values())
-        text = (
-            f"{judged} {'face' if judged == 1 else 'faces'} judged: "
-            f"{self.counts['fake']} called fake, {self.counts['uncertain']} uncertain, "
-            f"{self.counts['real']} called real."
-        )
+        judged, filmed = sum(self.counts.values()), sum(self.video_counts.values())
+        text = _count("video", self.video_counts) if filmed else ""
+        if judged or not filmed:
+            text += _count("face", self.counts)
         if self._failures:
             failed = len(self._failures)
-            text += f" {failed} {'file' if failed == 1 else 'files'} could not be judged."
+            text += f"{failed} {'file' if failed == 1 else 'files'} could not be judged. "
         if judged > len(self._articles):
-            text += f" This page shows the first {len(self._articles)}."
-        return text
+            text += f"This page shows the first {len(self._articles)} faces. "
+        if filmed > len(self._videos):
+            text += f"It shows the first {len(self._videos)} videos."
+        return text.rstrip()
 
     def _errors(self) -> str:
         if not self._failures:
@@ -143,6 +175,14 @@ class Report:
             f'<div class="views">{show_views(prediction, self.model)}</div>'
             f"{_kinds(prediction)}{_file_facts(prediction, number)}</article>"
         )
+
+
+def _count(name: str, counts: Mapping[Verdict, int]) -> str:
+    total = sum(counts.values())
+    return (
+        f"{total} {name}{'s' * (total != 1)} judged: {counts['fake']} called fake, "
+        f"{counts['uncertain']} uncertain, {counts['real']} called real. "
+    )
 
 
 def _name(prediction: Prediction, number: int) -> str:

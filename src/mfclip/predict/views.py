@@ -38,18 +38,18 @@ def show_views(prediction: Prediction, model: Mapping[str, Any]) -> str:
     if picture := _picture(prediction):
         area = prediction.face or _judged_area(prediction, model)
         framed = "the face found in it" if prediction.face else "what was judged"
-        views.append(_figure(*picture, area, f"The picture; the frame is {framed}"))
+        views.append(show_figure(*picture, area, f"The picture; the frame is {framed}"))
     if (pixels := prediction.pixels) is not None:
         size = (prediction.image_size, prediction.image_size)
         seen = "What the model saw" + ("; the frame is its richest patch" * bool(prediction.patch))
-        views.append(_figure(_embed(pixels), size, prediction.patch, seen))
+        views.append(show_figure(embed(pixels), size, prediction.patch, seen))
     if pixels is not None and (box := prediction.patch):
         patch = pixels[box.top : box.bottom, box.left : box.right]
         shown = (box.width, box.height)
-        views.append(_figure(_embed(patch), shown, None, "Richest patch, enlarged", crisp=True))
+        views.append(show_figure(embed(patch), shown, None, "Richest patch, enlarged", crisp=True))
         views.append(
-            _figure(
-                _embed(noise_picture(patch), lossless=True),
+            show_figure(
+                embed(noise_picture(patch), lossless=True),
                 shown,
                 None,
                 "Its noise (SRM), stretched for viewing",
@@ -65,7 +65,7 @@ def show_thumbnail(prediction: Prediction, name: str) -> str:
         return ""
     small = Image.fromarray(prediction.pixels)
     small.thumbnail((GLANCE, GLANCE))
-    source, alt = _embed(np.asarray(small)), escape(name)
+    source, alt = embed(np.asarray(small)), escape(name)
     return f'<img src="{source}" width="{GLANCE}" height="{GLANCE}" alt="{alt}">'
 
 
@@ -95,7 +95,7 @@ def _picture(prediction: Prediction) -> tuple[str, tuple[int, int]] | None:
     except (InputError, OSError):
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return _embed(np.asarray(small)), (prediction.width, prediction.height)
+    return embed(np.asarray(small)), (prediction.width, prediction.height)
 
 
 def _judged_area(prediction: Prediction, model: Mapping[str, Any]) -> Box:
@@ -106,7 +106,8 @@ def _judged_area(prediction: Prediction, model: Mapping[str, Any]) -> Box:
     return Box(left, top, left + side, top + side)
 
 
-def _embed(pixels: Pixels, *, lossless: bool = False) -> str:
+def embed(pixels: Pixels, *, lossless: bool = False) -> str:
+    """Return a picture as a data URL: JPEG, or grey PNG where it must be without loss."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if lossless:
@@ -117,9 +118,18 @@ def _embed(pixels: Pixels, *, lossless: bool = False) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _figure(
+def show_figure(
     source: str, size: tuple[int, int], frame: Box | None, caption: str, *, crisp: bool = False
 ) -> str:
+    """Return a figure of HTML.
+
+    Args:
+        source: the picture, from `embed`.
+        size: width and height, in the pixels that `frame` is given in.
+        frame: what is framed in the picture.
+        caption: beneath it, and its alternative text.
+        crisp: do not smooth the pixels.
+    """
     width, height = size
     mark = ""
     if frame:

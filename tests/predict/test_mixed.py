@@ -1,0 +1,86 @@
+"""Pictures, films and broken files together: all in their order, each judged as what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from films import Brightness, Squares, draw, encode
+from mfclip.predict.files import find_files
+from mfclip.predict.mixed import judge_files
+from mfclip.predict.prediction import Failure, Prediction
+from mfclip.predict.predictor import Predictor
+from mfclip.predict.video_prediction import VideoPrediction
+
+
+@pytest.fixture
+def judge() -> Predictor:
+    return Predictor(Brightness(), {"resize": 16}, device="cpu", finder=Squares())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, grey in (("a.png", 60), ("c.png", 120), ("d.mp4", 200)):
+        Image.fromarray(draw((10, 20, 40, grey))).save(tmp_path / name, "PNG")
+    encode(tmp_path / "b.mkv", [draw((10, 20, 40, 240))] * 4, lossless=True)
+    encode(tmp_path / "e.mkv", [draw()] * 4, lossless=True)
+    (tmp_path / "f.mp4").touch()
+    (tmp_path / "g.avi").write_bytes(b"no film" * 100)
+    encode(tmp_path / "h.mkv", [draw((10, 20, 40, 90))] * 4).rename(tmp_path / "h.jpg")
+    return tmp_path
+
+
+def test_a_folder_of_everything(judge: Predictor, folder: Path) -> None:
+    inputs = [*find_files([str(folder)]), Failure("i", "found earlier")]
+    results = list(judge_files(judge, inputs, batch_size=2))
+    paths = [Path(result.path or "").name for result in results]
+    assert paths == ["a.png", "b.mkv", "c.png", "d.mp4", "e.mkv", "f.mp4", "g.avi", "h.jpg", "i"]
+    kinds = [Prediction, VideoPrediction, *[Prediction] * 2, *[Failure] * 3, VideoPrediction]
+    assert [type(result) for result in results] == [*kinds, Failure]
+    greys = [60, 240, 120, 200, None, None, None, 90]
+    for result, grey in zip(results, greys, strict=False):
+        if grey is None:
+            assert isinstance(result, Failure)
+        else:
+            assert not isinstance(result, Failure)
+            assert result.score == pytest.approx(grey / 255, abs=0.01)
+    errors = [result.error for result in results if isinstance(result, Failure)]
+    begins = (
+        "no face found in any of the 4 frames",
+        "the file is empty",
+        "not a video that FFmpeg",
+    )
+    for error, begin in zip(errors, begins, strict=False):
+        assert error.startswith(begin)
+
+
+def test_options_reach_the_films(judge: Predictor, folder: Path) -> None:
+    (few,) = judge_files(judge, [folder / "b.mkv"], count=2)
+    (thirds,) = judge_files(judge, [folder / "b.mkv"], every=3)
+    assert isinstance(few, VideoPrediction)
+    assert isinstance(thirds, VideoPrediction)
+    assert (few.judged, thirds.judged) == ((1, 3), (0, 3))
+
+
+def test_files_are_taken_one_by_one(judge: Predictor, folder: Path) -> None:
+    taken: list[str] = []
+
+    def inputs() -> object:
+        for name in ("b.mkv", "f.mp4", "a.png"):
+            taken.append(name)
+            yield folder / name
+
+    results = judge_files(judge, inputs())  # type: ignore[arg-type]
+    next(results)
+    assert taken == ["b.mkv"]
+
+
+def test_kept_pixels_are_those_of_the_pictures(judge: Predictor, folder: Path) -> None:
+    results = judge_files(judge, [folder / "a.png", folder / "b.mkv"], keep_pixels=True)
+    picture = next(results)
+    assert isinstance(picture, Prediction)
+    assert picture.pixels is not None
+    assert np.abs(picture.pixels.astype(int) - 60).max() <= 1
