@@ -170,7 +170,7 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[st
     source = str(weights or "the embedded weights")
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
-        detector = _build_random(settings)
+        detector = _build_random(_without_absent_text(settings, file))
     except ConfigError as error:
         raise WeightsError(f"{source} come from another version of mfclip: {error}") from None
     if isinstance(detector, MFCLIP):
@@ -320,10 +320,16 @@ def _download(hub_id: str, file: str = "model.safetensors") -> Path:
         raise WeightsError(message) from error
 
 
+def _without_absent_text(settings: ModelSettings, file: WeightFile) -> ModelSettings:
+    """Leave out MFCLIP's text half if the file does not hold it: most of the time to build it."""
+    held = any(name.startswith("language_encoder.") for name in file.tensors)
+    if held or DETECTORS.get(settings.name) is not build_mfclip:
+        return settings
+    return settings.model_copy(update={"use_text": False})
+
+
 def _restore_prompts(model: MFCLIP, file: WeightFile) -> None:
-    """Give the model its prompts, and drop the text half if the file does not hold it."""
-    if not any(name.startswith("language_encoder.") for name in file.tensors):
-        model.drop_text()
+    """Give the model its prompts."""
     if "prompt_features" in file.tensors:
         model.prompts = tuple(Labels(**entry) for entry in file.card.pop("prompts"))
         model.prompt_features = file.tensors.pop("prompt_features")
