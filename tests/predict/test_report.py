@@ -15,9 +15,10 @@ from PIL import Image
 from mfclip.model.srm import srm_kernels
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.report import Report, printable
-from mfclip.predict.verdict import Bands
+from mfclip.predict.report import Report
+from mfclip.predict.verdict import Bands, read_bands
 from mfclip.predict.views import noise_picture
+from mfclip.predict.wording import printable
 
 CARD = {
     "trained_on": "faces <of> 2024",
@@ -28,8 +29,17 @@ CARD = {
     "faces": "whole",
     "resize": 240,
     "metrics": {
-        "test": {"auc": [0.931, 0.92, 0.94], "eer": 0.125},
+        "test": {"auc": [0.931, 0.92, 0.94]},
         "test_unseen": {"auc": {"value": 0.8, "low": 0.7, "high": 0.9}, "eer": None},
+    },
+    "verdict": {
+        "real_below": 0.3,
+        "fake_from": 0.7,
+        "max_error": 0.1,
+        "rates": {
+            "val": {"false_alarm": {"value": 0.1}, "miss": {"value": 0.05}},
+            "test": {"false_alarm": {"value": 0.14, "low": 0.1, "high": 0.2}, "miss": None},
+        },
     },
 }
 
@@ -92,7 +102,8 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
     assert page.open == []
     fake = sum(isinstance(r, Prediction) and r.verdict == "fake" for r in results)
     assert (
-        f"2 faces judged: {fake} called fake, 0 uncertain, {2 - fake} called real. 1 file could not" in page.text
+        f"2 faces judged: {fake} called fake, 0 uncertain, {2 - fake} called real. 1 file could not"
+        in page.text
     )
     for result in results[:2]:
         assert isinstance(result, Prediction)
@@ -103,10 +114,11 @@ def test_page_says_all_that_a_reader_needs(results: list[Result], tmp_path: Path
         "a<b>&.png",
         "bad<i>.jpg",
         "faces <of> 2024",
-        "93.1% (95% interval 92.0% to 94.0%)",
-        "80.0% (95% interval 70.0% to 90.0%)",
-        "12.5%",
-        "not known",
+        "93% [92, 94]",
+        "80% [70, 90]",
+        "Real faces called fake 10% 14% [10, 20] -",
+        "Forgeries called real 5% not known -",
+        "at most 10% of real faces are called fake",
         "research use",
         "Known limits : errs on <small> faces",
         "Evidence, not proof.",
@@ -186,9 +198,36 @@ def test_kinds_are_named_for_a_fake_only_and_none_as_zero_percent(results: list[
     kinds = {"family": (Kind("gan", 0.7), Kind("real", 0.298), Kind("graphics", 0.002))}
     fake = replace(first, score=0.9, bands=Bands(0.2, 0.5), kinds=kinds)
     text = Page(render([fake])).text
-    assert "an indication only: family GAN 70%, real 30%" in text
+    assert "family GAN 70%, real 30%" in text
+    assert "the nearest one it knows" in text
     assert "0%, graphics" not in text
-    assert "GAN" not in Page(render([replace(fake, score=0.1)])).text
+    for score in (0.1, 0.3):
+        assert "GAN" not in Page(render([replace(fake, score=score)])).text
+
+
+def test_verdict_stands_on_its_scale_with_what_it_is_worth(results: list[Result]) -> None:
+    first = results[0]
+    assert isinstance(first, Prediction)
+    bands = read_bands(CARD)
+    text = render([replace(first, score=0.9, bands=bands)])
+    assert 'aria-label="score 0.90 on a scale from 0 to 1; real below 0.30, fake from 0.70"' in text
+    assert '<i class="uncertain" style="left:30.0%;width:40.0%">' in text
+    assert '<b style="left:90.0%">' in text
+    assert "in tests, 14% [10, 20] (test) of the real faces were called fake, too" in text
+    assert "the first" not in Page(render([replace(first, score=0.5, bands=bands)])).text
+    assert "this score decides nothing" in render([replace(first, score=0.5, bands=bands)])
+    two = render([replace(first, score=0.9, bands=Bands(0.5, 0.5))])
+    assert '<i class="uncertain"' not in two
+    assert "was not measured" in two
+
+
+def test_heat_map_of_each_face_is_shown(results: list[Result]) -> None:
+    report = Report(CARD, show_heat=lambda pixels: np.full_like(pixels, 200))
+    for result in results:
+        report.add(result)
+    heat = [i for i in Page(report.render()).images if i["alt"].startswith("Heat map")]
+    assert len(heat) == 2
+    assert np.abs(pixels_of(heat[0]["src"]).astype(int) - 200).max() < 3
 
 
 def test_weights_without_figures_are_not_to_be_relied_on() -> None:

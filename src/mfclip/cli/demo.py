@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,7 @@ def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]
     """
     from mfclip.predict.prediction import Failure  # noqa: PLC0415
     from mfclip.predict.report import Report  # noqa: PLC0415
+    from mfclip.predict.views import draw_heat  # noqa: PLC0415
 
     manifest = _copy_pictures(out)
     captions = {str(sample.path): f"In truth: {describe(sample)}." for sample in manifest}
@@ -60,6 +62,7 @@ def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]
         predictor.describe(),
         title="mfclip demo: real faces and forgeries of them",
         captions=captions,
+        show_heat=partial(draw_heat, predictor.detector),
     )
     judged = []
     inputs = [sample.path for sample in manifest]

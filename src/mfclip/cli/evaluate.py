@@ -20,7 +20,10 @@ def evaluate(
     manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
     weights: Annotated[
         str | None,
-        typer.Option(help="A .safetensors file, a run's folder or a hub id; default: embedded."),
+        typer.Option(
+            help="A .safetensors file, a run's folder, a hub id or an exported file; "
+            "default: embedded."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/evaluate"),
     split: Annotated[str, typer.Option(help="Split to score.")] = "test",
@@ -35,6 +38,12 @@ def evaluate(
         typer.Option("--set", help="Change one setting, e.g. evaluate.bootstrap=0. Repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="torch, the reference; onnx, openvino or auto, the fastest.")
+    ] = "torch",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16; default: the exported file's, else fp32.")
+    ] = None,
 ) -> None:
     """Score a split; write scores.csv, metrics.json and metrics.md, and print the table.
 
@@ -67,6 +76,8 @@ def evaluate(
             fit_split=fit_split,
             settings=settings,
             device=str(find_device(device)),
+            engine=engine,
+            precision=precision,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     Console().print(evaluation.to_table())
@@ -76,7 +87,7 @@ def evaluate(
 
 def _tell_errors(evaluation: Evaluation) -> int:
     """List the pictures without a score on the standard error, and return the exit status."""
-    from mfclip.predict.report import printable  # noqa: PLC0415
+    from mfclip.predict.wording import printable  # noqa: PLC0415
 
     errors = evaluation.errors
     for path, error in errors[:MAX_ROWS]:

@@ -21,7 +21,7 @@ def make_video_table(videos: list[VideoPrediction], console: Console) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from mfclip.predict.report import printable  # noqa: PLC0415
+    from mfclip.predict.wording import printable  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("video", overflow="fold")

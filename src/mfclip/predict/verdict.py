@@ -109,8 +109,9 @@ def read_bands(card: Mapping[str, Any], threshold: float | None = None) -> Bands
     """Take the bands from the card of some weights.
 
     Args:
-        card: its ``verdict`` was written by ``mfclip release``. Older files, and those of a run,
-            have only a ``threshold``, or none: then there are two verdicts and no error rates.
+        card: its ``verdict`` was written by ``mfclip release``, or by `Bands.to_json`. Older files,
+            and those of a run, have only a ``threshold``, or none: then there are two verdicts
+            and no error rates.
         threshold: the user's own, which leaves two verdicts; None takes the card's.
 
     Raises:
@@ -132,7 +133,7 @@ def read_bands(card: Mapping[str, Any], threshold: float | None = None) -> Bands
         return Bands(
             float(entry["real_below"]),
             float(entry["fake_from"]),
-            "validation",
+            entry.get("basis", "validation"),
             entry.get("max_error"),
             entry.get("rates") or {},
         )
@@ -157,16 +158,16 @@ def error_rows(bands: Bands) -> list[tuple[str, list[str]]]:
     """
     splits = list(bands.rates.values())
     return [
-        (words, [_percent(split.get(name)) for split in splits])
+        (words, [percent(split.get(name)) for split in splits])
         for name, words in RATES.items()
         if any(split.get(name) is not None for split in splits)
     ]
 
 
-def _percent(rate: object) -> str:
+def percent(rate: object, missing: str = "not known") -> str:
     """Write a share with its 95% interval, as far as both are known."""
     if not isinstance(rate, Mapping) or not isinstance(value := rate.get("value"), int | float):
-        return "not known"
+        return missing
     low, high = rate.get("low"), rate.get("high")
     if isinstance(low, int | float) and isinstance(high, int | float):
         return f"{100 * value:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"

@@ -14,7 +14,8 @@ from mfclip.errors import InputError
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.timeline import draw_timeline
 from mfclip.predict.video_prediction import Track, VideoPrediction, timecode
-from mfclip.predict.views import THUMBNAIL, embed, show_figure, show_views
+from mfclip.predict.views import THUMBNAIL, embed, show_figure, show_scale, show_views
+from mfclip.predict.wording import VERDICT_WORDS
 
 MAX_FACES = 30
 """Faces that are listed: those seen longest."""
@@ -47,12 +48,11 @@ def _score(video: VideoPrediction) -> str:
     suspect, verdict = video.suspect, video.verdict
     whose = "" if len(video.tracks) == 1 else f", face {suspect.number} of {len(video.tracks)}"
     return (
-        f'<p><span class="verdict {verdict}">{verdict}</span>, score {video.score:.3f} '
+        f'<p><span class="verdict {verdict}">{VERDICT_WORDS[verdict]}</span>, score '
+        f"{video.score:.3f} "
         f'<span class="soft">(mean of {len(suspect.frames)} frames{whose}; standard deviation '
-        f"{video.spread:.3f}; fake from {video.bands.fake_from:.3f})</span></p>"
-        f'<div class="bar {verdict}" role="img" aria-label="score {video.score:.2f} on a bar from '
-        f'0, real, to 1, fake"><i style="width:{100 * video.score:.1f}%"></i>'
-        f'<b style="left:{100 * min(1, video.bands.fake_from):.1f}%"></b></div>'
+        f"{video.spread:.3f})</span></p>"
+        f"{show_scale(video.score, video.bands)}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from mfclip.data.images import read_image
 from mfclip.data.transforms import Pixels
 from mfclip.errors import InputError
 from mfclip.model.srm import TRUNCATION, noise_residual
+from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Box, Prediction
 from mfclip.predict.predictor import hash_file
+from mfclip.predict.verdict import Bands
 
 GLANCE = 192
 """Side of the copy of each face in the overview, pixels."""
@@ -27,36 +31,91 @@ THUMBNAIL = 432
 """Longer side of the copy of each picture, pixels."""
 
 
-def show_views(prediction: Prediction, model: Mapping[str, Any]) -> str:
-    """Show the picture, the model input, its richest patch and that patch's noise, as HTML.
+@dataclass(frozen=True, slots=True)
+class View:
+    """One picture of a report.
+
+    Attributes:
+        data: the encoded picture.
+        kind: ``jpeg``, or ``png`` where nothing may be lost.
+        size: width and height in the pixels that `frame` is given in.
+        caption: beneath it, and its alternative text.
+        frame: what is framed in it.
+        crisp: do not smooth its pixels.
+    """
+
+    data: bytes
+    kind: str
+    size: tuple[int, int]
+    caption: str
+    frame: Box | None = None
+    crisp: bool = False
+
+
+def list_views(
+    prediction: Prediction, model: Mapping[str, Any], heat: Pixels | None = None
+) -> list[View]:
+    """Return the picture, the model input, the heat map, the richest patch and its noise.
 
     Args:
-        prediction: with `pixels`; without them only the picture is shown.
+        prediction: with `pixels`; without them there is only the picture.
         model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
+        heat: the face with its heat map laid over it, from `draw_heat`.
     """
     views = []
-    if picture := _picture(prediction):
+    if (small := _picture(prediction)) is not None:
         area = prediction.face or _judged_area(prediction, model)
         framed = "the face found in it" if prediction.face else "what was judged"
-        views.append(show_figure(*picture, area, f"The picture; the frame is {framed}"))
-    if (pixels := prediction.pixels) is not None:
-        size = (prediction.image_size, prediction.image_size)
-        seen = "What the model saw" + ("; the frame is its richest patch" * bool(prediction.patch))
-        views.append(show_figure(embed(pixels), size, prediction.patch, seen))
-    if pixels is not None and (box := prediction.patch):
+        size, caption = (prediction.width, prediction.height), f"The picture; the frame is {framed}"
+        views.append(View(encode(small), "jpeg", size, caption, area))
+    if (pixels := prediction.pixels) is None:
+        return views
+    size = (prediction.image_size, prediction.image_size)
+    seen = "What the model saw" + ("; the frame is its richest patch" * bool(prediction.patch))
+    views.append(View(encode(pixels), "jpeg", size, seen, prediction.patch))
+    if heat is not None:
+        views.append(View(encode(heat), "jpeg", size, "Heat map: bright raised the score most"))
+    if box := prediction.patch:
         patch = pixels[box.top : box.bottom, box.left : box.right]
-        shown = (box.width, box.height)
-        views.append(show_figure(embed(patch), shown, None, "Richest patch, enlarged", crisp=True))
-        views.append(
-            show_figure(
-                embed(noise_picture(patch), lossless=True),
-                shown,
-                None,
-                "Its noise (SRM), stretched for viewing",
-                crisp=True,
-            )
-        )
-    return "".join(views)
+        size = (box.width, box.height)
+        noise = encode(noise_picture(patch), lossless=True)
+        views += [
+            View(encode(patch), "jpeg", size, "Richest patch, enlarged", crisp=True),
+            View(noise, "png", size, "Its noise (SRM), stretched for viewing", crisp=True),
+        ]
+    return views
+
+
+def draw_heat(detector: nn.Module, pixels: Pixels) -> Pixels:
+    """Lay the heat map over a model input, RGB uint8; takes some ten times as long as judging."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    place = next(detector.parameters()).device
+    return overlay(pixels, heat_map(detector, images.to(place))[0])
+
+
+def show_views(prediction: Prediction, model: Mapping[str, Any], heat: Pixels | None = None) -> str:
+    """Show what `list_views` returns, as HTML."""
+    return "".join(
+        show_figure(to_url(v.data, v.kind), v.size, v.frame, v.caption, crisp=v.crisp)
+        for v in list_views(prediction, model, heat)
+    )
+
+
+def show_scale(score: float, bands: Bands) -> str:
+    """Draw the bands of the verdict as a scale from 0 to 1 with the score on it, as HTML."""
+    low, high = 100 * bands.real_below, 100 * min(bands.fake_from, 1.0)
+    middle = (
+        f'<i class="uncertain" style="left:{low:.1f}%;width:{high - low:.1f}%">uncertain</i>'
+        if bands.allow_uncertain
+        else ""
+    )
+    spoken = f"score {score:.2f} on a scale from 0 to 1; real below {bands.real_below:.2f}, "
+    return (
+        f'<div class="scale" role="img" aria-label="{spoken}fake from {bands.fake_from:.2f}">'
+        f'<i class="real" style="left:0;width:{low:.1f}%">real</i>{middle}'
+        f'<i class="fake" style="left:{high:.1f}%;width:{100 - high:.1f}%">fake</i>'
+        f'<b style="left:{100 * score:.1f}%"></b></div>'
+    )
 
 
 def show_thumbnail(prediction: Prediction, name: str) -> str:
@@ -84,8 +143,8 @@ def noise_picture(patch: Pixels) -> Pixels:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _picture(prediction: Prediction) -> tuple[str, tuple[int, int]] | None:
-    """Return a small copy of the whole picture, and the picture's width and height."""
+def _picture(prediction: Prediction) -> Pixels | None:
+    """Return a small copy of the whole picture; None if it went away or changed."""
     if prediction.path is None:
         return None
     try:
@@ -95,7 +154,7 @@ def _picture(prediction: Prediction) -> tuple[str, tuple[int, int]] | None:
     except (InputError, OSError):
         return None
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return embed(np.asarray(small)), (prediction.width, prediction.height)
+    return np.asarray(small)
 
 
 def _judged_area(prediction: Prediction, model: Mapping[str, Any]) -> Box:
@@ -108,14 +167,23 @@ def _judged_area(prediction: Prediction, model: Mapping[str, Any]) -> Box:
 
 def embed(pixels: Pixels, *, lossless: bool = False) -> str:
     """Return a picture as a data URL: JPEG, or grey PNG where it must be without loss."""
+    return to_url(encode(pixels, lossless=lossless), "png" if lossless else "jpeg")
+
+
+def encode(pixels: Pixels, *, lossless: bool = False) -> bytes:
+    """Return a picture as JPEG, or as grey PNG where it must be without loss."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if lossless:
         image.convert("L").save(buffer, "PNG", optimize=True)
     else:
         image.save(buffer, "JPEG", quality=90)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()
+
+
+def to_url(data: bytes, kind: str) -> str:
+    """Return an encoded picture as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def show_figure(
