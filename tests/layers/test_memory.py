@@ -1,0 +1,62 @@
+"""Freed memory is kept or handed back, seen by the page faults that the system counts."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mfclip.layers.memory import keep_freed_memory, peak_memory
+
+BLOCK = 48 << 20
+"""Bytes; above all thresholds of glibc."""
+
+COUNT_FAULTS = f"""
+import json, resource, torch
+from mfclip.layers.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.empty({BLOCK}, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+counts = [faults()]
+keep_freed_memory()
+for _ in range(4):
+    faults()  # the heap grows until a block finds room in it
+counts.append(faults())
+keep_freed_memory(keep=False)
+counts.append(faults())
+print(json.dumps(counts))
+"""
+
+
+def test_kept_memory_is_not_cleared_again_by_the_system() -> None:
+    if not keep_freed_memory(keep=False):
+        pytest.skip("not glibc")
+    command = [sys.executable, "-c", COUNT_FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, kept, after = json.loads(done.stdout)
+    assert kept < before / 10
+    assert kept < after / 10
+
+
+def test_peak_memory_counts_what_was_held_and_never_falls() -> None:
+    before = peak_memory(torch.device("cpu"))
+    held = np.ones(before + BLOCK - _resident(), dtype=np.uint8)
+    during = peak_memory(torch.device("cpu"))
+    assert during - before == pytest.approx(BLOCK, rel=0.25)
+    assert held.all()
+    del held
+    assert peak_memory(torch.device("cpu")) >= during
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
