@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers import assert_close, fill, pictures
-from mfclip.layers.convolution import conv_stages
+from mfclip.layers.convolution import ConvStages, conv_stages
 from mfclip.layers.normalisation import JointBatchNorm2d
 
 
@@ -59,3 +61,78 @@ def test_layers_are_counted_by_widths_and_convs(
 def test_widths_and_convs_of_other_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         conv_stages(3, (4, 8), (1,))
+
+
+def make_stages() -> ConvStages:
+    return fill(conv_stages(3, (4, 5), (2, 3), full_precision_start=True)).train()
+
+
+def train_on(stages: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return output, gradients and running statistics of one step."""
+    images = images.clone().requires_grad_()
+    out = stages(images)
+    (out.sin() * torch.arange(out.numel()).view_as(out)).sum().backward()
+    gradients = {f"{name}.grad": p.grad for name, p in stages.named_parameters()}
+    return {"out": out.detach(), "images": images.grad, **gradients, **dict(stages.named_buffers())}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_training_equals_the_layers_in_a_row_to_the_bit(layout: torch.memory_format) -> None:
+    own = make_stages()
+    plain = nn.Sequential(*copy.deepcopy(own))
+    images = pictures(3, 16).contiguous(memory_format=layout)
+    actual, expected = train_on(own, images), train_on(plain, images)
+    assert len(expected) == 2 + 5 * 4 + 5 * 3
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_recomputed_activations_change_no_loss_gradient_or_statistic() -> None:
+    kept, recomputed = make_stages(), make_stages()
+    recomputed.checkpoint_activations = True
+    for step in range(2):
+        images = pictures(3, 16) + step
+        expected, actual = (train_on(stages, images) for stages in (kept, recomputed))
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_checkpoints_hold_only_the_inputs_of_the_stages() -> None:
+    images, held = pictures(3, 16), []
+    for stages in (make_stages(), make_stages()):
+        stages.checkpoint_activations = bool(held)
+        sizes: dict[int, int] = {}
+
+        def hold(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            if not isinstance(tensor, nn.Parameter):
+                sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            stages(images).sum()
+        held.append(sum(sizes.values()))
+    first, second = images.numel(), 3 * 4 * 8 * 8
+    assert held[1] <= first + second
+    assert held[0] > 6 * held[1]
+
+
+def test_folded_batch_norm_judges_as_the_layers_in_a_row() -> None:
+    stages, images = make_stages(), pictures(2, 16)
+    train_on(stages, images)
+    stages.eval()
+    with torch.no_grad():
+        folded = stages(images)
+        plain = nn.Sequential(*stages)(images)
+    assert_close(folded, plain)
+    assert_close(stages(images), plain)  # with gradients nothing is folded
+    stages[1].running_mean += 1  # read anew in every pass
+    with torch.no_grad():
+        assert (stages(images) - folded).abs().max() > 1e-2
+
+
+def test_the_first_convolution_stays_in_float32_under_autocast() -> None:
+    stages, images = make_stages().eval(), pictures(2, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, second = stages[0](images), stages[3](stages[0](images))
+    exact = functional.conv2d(images, stages[0].weight, stages[0].bias, padding=1)
+    torch.testing.assert_close(first, exact.bfloat16(), rtol=0, atol=0)
+    assert second.dtype == torch.bfloat16
+    assert stages[0](images).dtype == torch.float32

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mfclip.layers.collectives import process_count, sum_over_processes
 
@@ -15,14 +19,28 @@ class JointBatchNorm2d(nn.BatchNorm2d):
     With one process, or in eval mode, it is `torch.nn.BatchNorm2d`. With several it shares sums
     and squared sums, gradients included, so that n processes equal one process on the joined
     batch. `torch.nn.SyncBatchNorm` does the same on CUDA only.
+
+    Attributes:
+        tracks: update the running statistics in training; see `statistics_untouched`.
     """
+
+    tracks = True
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise each channel, then scale and shift it."""
         if not self.training or process_count() == 1:
-            out: Tensor = super().forward(input)
+            out: Tensor = super().forward(input) if self.tracks else self._forward_untracked(input)
             return out
         return self._forward_joint(input)
+
+    def _forward_untracked(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        # as many tensors are saved for the backward pass as in the first pass, but copies
+        mean = None if self.running_mean is None else self.running_mean.clone()
+        variance = None if self.running_var is None else self.running_var.clone()
+        training = self.training
+        return functional.batch_norm(
+            images, mean, variance, self.weight, self.bias, training=training, eps=self.eps
+        )
 
     def _forward_joint(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         values = images.float()
@@ -39,10 +57,28 @@ class JointBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]) -> None:
-        if self.running_mean is None or self.running_var is None:
+        if not self.tracks or self.running_mean is None or self.running_var is None:
             return
         momentum = 0.1 if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance, momentum)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+
+
+@contextlib.contextmanager
+def statistics_untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Leave running statistics as they are, for a second pass over a batch already seen."""
+    norms = [
+        part
+        for module in modules
+        for part in module.modules()
+        if isinstance(part, JointBatchNorm2d)
+    ]
+    for norm in norms:
+        norm.tracks = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.tracks = True

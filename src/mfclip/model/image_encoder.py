@@ -48,7 +48,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         side = _pooled_side("image_size", image_size, len(widths))
-        self.stages = conv_stages(3, widths, convs)
+        self.stages = conv_stages(3, widths, convs, full_precision_start=True)
         self.token = TokenTransformer(
             widths[-1],
             side,
@@ -61,14 +61,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode images with values in [-1, 1]."""
-        # a bf16 weight is off by up to 1/512: a high-pass filter would let brightness through that
-        # is as large as the traces it looks for, so the first filters stay in float32
-        device = images.device.type
-        with torch.autocast(device, enabled=False):
-            traces = self.stages[0](images.float())
-        if torch.is_autocast_enabled(device):
-            traces = traces.to(torch.get_autocast_dtype(device))
-        features: Tensor = self.token(self.stages[1:](traces))
+        features: Tensor = self.token(self.stages(images))
         return features
 
 
