@@ -154,7 +154,9 @@ class TrainSettings(Settings):
 
     epochs: int = Field(30, ge=1)  # not stated in the paper: two steps of the schedule
     batch_size: int = Field(24, ge=1)  # images a step over all processes; paper
-    accumulate: int = Field(1, ge=1)  # micro-batches a step
+    accumulate: int = Field(1, ge=1)  # micro-batches a step; the loss stays that of the batch
+    checkpoint_activations: bool = False  # compute each convolution stage twice, to save memory
+    keep_memory: bool = True  # on a CPU: hold freed memory for the next step
     optimizer: Literal["adam", "adamw"] = "adam"  # paper
     lr: float = Field(1e-4, gt=0)  # paper
     weight_decay: float = Field(1e-3, ge=0)  # paper

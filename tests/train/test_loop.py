@@ -22,7 +22,9 @@ from mfclip.data.manifest import read_manifest
 from mfclip.data.shards import write_shards
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
-from mfclip.train.loop import BEST, LAST, train
+from mfclip.train.feed import open_manifest
+from mfclip.train.loop import BEST, LAST, Run, _checkpoint_activations, train
+from mfclip.train.processes import join_processes
 from mfclip.weights import read_tensors
 
 
@@ -114,21 +116,61 @@ def test_terms_sum_to_the_loss(tiny_run: dict[str, Any], tmp_path: Path) -> None
         assert entry["loss"] == pytest.approx(parts)
 
 
-def test_accumulation_without_batch_statistics_changes_nothing(
+def test_parts_of_a_batch_are_compared_with_each_other(
     tiny_run: dict[str, Any], tmp_path: Path
 ) -> None:
-    # only the cross-entropy, whose mean over micro-batches is exact; one step
-    tiny_run["model"] |= {"use_text": False}
-    tiny_run["train"] |= {"lr": 1e-3, "batch_size": 6}
-    states = []
-    for accumulate in (1, 2):
+    first = []
+    for accumulate in (1, 2, 6):
         tiny_run["train"]["accumulate"] = accumulate
         out = tmp_path / str(accumulate)
-        train(build_config(tiny_run), out, device="cpu", max_steps=1)
-        states.append(_log(out, "train")[0]["cross_entropy"])
-    # batch norm sees other statistics, so the losses are near but not equal
-    assert states[0] == pytest.approx(states[1], rel=0.2)
-    assert states[0] != states[1]
+        train(build_config(tiny_run), out, device="cpu", max_steps=2)
+        record = _log(out, "train")[0]
+        first.append([record[name] for name in ("contrastive", "kl", "cross_entropy")])
+    # batch norm sees other statistics, so the losses are near but not equal; a mean over parts
+    # would have log 3 or log 1 in the place of log 6
+    assert first[0][0] == pytest.approx(math.log(6), rel=0.2)
+    assert first[1] == pytest.approx(first[0], rel=0.2)
+    assert first[2] == pytest.approx(first[0], rel=0.3)
+    assert first[1] != first[0]
+
+
+def test_unequal_parts_of_a_mean_are_weighed_by_their_samples(
+    tiny_run: dict[str, Any], tmp_path: Path
+) -> None:
+    # only the cross-entropy; batch norm in the noise branch of one image has no variance to show
+    tiny_run["model"]["use_text"] = False
+    tiny_run["train"] |= {"batch_size": 5, "accumulate": 2, "lr": 1e-9}
+    train(build_config(tiny_run), tmp_path / "run", device="cpu", max_steps=1)
+    config = build_config(tiny_run)
+    with join_processes("cpu") as processes:
+        run = Run(config, open_manifest(config), tmp_path, processes)
+        batch = next(iter(run.loader.epoch(0, 0)))
+        run.step.train()
+        losses = [run.step(part)["cross_entropy"].item() for part in batch.split(2)]
+    expected = (3 * losses[0] + 2 * losses[1]) / 5
+    assert _log(tmp_path / "run", "train")[0]["cross_entropy"] == pytest.approx(expected)
+
+
+def test_recomputed_activations_give_the_same_run(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    for recomputed in (False, True):
+        tiny_run["train"]["checkpoint_activations"] = recomputed
+        out = tmp_path / str(recomputed)
+        train(build_config(tiny_run), out, device="cpu", max_steps=5)
+    kept, recomputed_ = (read_tensors(tmp_path / name / LAST)[0] for name in ("False", "True"))
+    torch.testing.assert_close(recomputed_, kept, rtol=0, atol=0)
+
+
+def test_a_detector_without_our_stages_cannot_recompute_them() -> None:
+    with pytest.raises(ConfigError, match=r"no convolution stages.*raise train\.accumulate"):
+        _checkpoint_activations(torch.nn.Conv2d(3, 4, 3))
+
+
+def test_peak_memory_is_logged(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    train(build_config(tiny_run), tmp_path, device="cpu", max_steps=2)
+    peaks = [entry["peak_memory_mb"] for entry in _log(tmp_path, "train")]
+    now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 * 1.024
+    assert peaks == sorted(peaks)
+    assert 50 < peaks[-1] <= now + 1
 
 
 def test_run_on_shards_needs_no_training_files_and_resumes_to_the_bit(

@@ -111,8 +111,11 @@ class MFCLIP(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted loss terms, whose sum is minimised (Eq. 2)."""
+        return self.feature_loss(self.encode_image(batch.images), batch)
+
+    def feature_loss(self, vision: Float[Tensor, "b d"], batch: Batch) -> dict[str, Tensor]:
+        """Return the loss terms of vision features from `encode_image`; images are not read."""
         settings = self.loss_settings
-        vision = self.encode_image(batch.images)
         cross_entropy = cross_entropy_loss(
             self.classify(vision), batch.target, settings.label_smoothing
         )

@@ -18,7 +18,11 @@ from mfclip.config import RunConfig, dump_toml
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
+from mfclip.layers.convolution import ConvStages
+from mfclip.layers.memory import keep_freed_memory, peak_memory
+from mfclip.model.mfclip import MFCLIP
 from mfclip.provenance import provenance
+from mfclip.train.accumulate import compare_all_parts
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mfclip.train.feed import open_manifest, training_data, validation_data
 from mfclip.train.log import RunLog
@@ -118,9 +122,16 @@ class Run:
         if config.train.channels_last:
             self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         settings = config.train
+        if settings.keep_memory and processes.device.type == "cpu":
+            keep_freed_memory()
+        if settings.checkpoint_activations:
+            _checkpoint_activations(self.detector)
         self.optimizer = build_optimizer(self.detector, settings)
         self.step = processes.wrap(TrainingStep(self.detector, settings.precision))
         self.forward = torch.compile(self.step) if settings.compile else self.step
+        self.encode: Any = getattr(self.detector, "encode_image", None)
+        if settings.compile and self.encode is not None:
+            self.encode = torch.compile(self.encode)
         self.scaler = torch.amp.GradScaler(
             processes.device.type, enabled=settings.precision == "16-mixed"
         )
@@ -204,16 +215,13 @@ class Run:
         settings = self.config.train
         lr = learning_rate(self.progress.step, steps_per_epoch=len(self.loader), settings=settings)
         set_learning_rate(self.optimizer, lr)
+        batch = batch.channels_last() if settings.channels_last else batch
         parts = batch.split(settings.accumulate)
-        sums: dict[str, Tensor] = {}
-        for number, part in enumerate(parts, start=1):
-            waits = number < len(parts)
-            with self.processes.unsynchronised(self.step, enabled=waits):
-                terms = self.forward(_layout(part, settings.channels_last))
-                loss = torch.stack(list(terms.values())).sum() / len(parts)
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach() / len(parts)
+        model = self.detector
+        if len(parts) > 1 and isinstance(model, MFCLIP) and model.contrastive is not None:
+            sums = self._compare(model, batch, parts)
+        else:
+            sums = self._add_up(parts)
         if settings.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.detector.parameters(), settings.clip_norm)
@@ -223,6 +231,33 @@ class Run:
         if self.average is not None:
             self.average.update(self.detector)
         return sums
+
+    def _add_up(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Take the gradients of a loss that is a mean over samples."""
+        sums: dict[str, Tensor] = {}
+        total = sum(map(len, parts))
+        for number, part in enumerate(parts, start=1):
+            waits, share = number < len(parts), len(part) / total
+            with self.processes.unsynchronised(self.step, enabled=waits):
+                terms = self.forward(part)
+                loss = torch.stack(list(terms.values())).sum() * share
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums
+
+    def _compare(self, model: MFCLIP, batch: Batch, parts: list[Batch]) -> dict[str, Tensor]:
+        """Take the gradients of a loss that compares samples of all parts."""
+        terms = compare_all_parts(
+            model,
+            batch,
+            parts,
+            precision=self.config.train.precision,
+            scale=self.scaler.scale,
+            encode=self.encode,
+        )
+        self.processes.average_gradients(model)
+        return terms
 
     def _report(self, meter: _Meter) -> None:
         values = meter.read()
@@ -236,6 +271,7 @@ class Run:
             )
         values["lr"] = float(self.optimizer.param_groups[0]["lr"])
         values["epoch"] = self.progress.epoch + self.progress.batch / len(self.loader)
+        values["peak_memory_mb"] = round(peak_memory(self.processes.device) / 1e6, 1)
         self.log.record("train", self.progress.step, values)
         self.log.show("  ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
@@ -321,5 +357,12 @@ def _explain_unwritable(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _layout(batch: Batch, channels_last: bool) -> Batch:
-    return batch.channels_last() if channels_last else batch
+def _checkpoint_activations(detector: nn.Module) -> None:
+    stages = [part for part in detector.modules() if isinstance(part, ConvStages)]
+    if not stages:
+        raise ConfigError(
+            "this detector has no convolution stages of ours, so train.checkpoint_activations "
+            "cannot save memory; set it to false, or raise train.accumulate instead"
+        )
+    for part in stages:
+        part.checkpoint_activations = True

@@ -56,6 +56,15 @@ class Processes:
             values /= self.world_size
         return values
 
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average gradients that `wrap` did not see, because the parts were called one by one."""
+        if self.world_size == 1:
+            return
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.world_size
+
     def wait(self) -> None:
         """Wait for all processes."""
         if self.world_size > 1:
