@@ -21,7 +21,7 @@ from mfclip.serve.guard import Access
 from mfclip.serve.limits import Limits
 from mfclip.serve.service import Service
 
-WAIT = 20.0
+WAIT = 60.0
 """Seconds after which anything on loopback counts as hung."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import io
 import json
 import re
@@ -100,6 +101,20 @@ def test_events_end_with_the_result(live: Live) -> None:
     assert [name for name, _ in events] == sorted(
         (name for name, _ in events), key=["queued", "running", "done"].index
     )
+
+
+def test_the_report_names_the_file_as_it_was_sent(live: Live) -> None:
+    content = picture_bytes(4)
+    job = live.finish(live.judge(content, "<b>&.png", async_=True))
+    answer = live.client.get(job["links"]["report"])
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "script" not in answer.headers["content-security-policy"]
+    page = answer.text
+    assert "&lt;b&gt;&amp;.png" in page
+    assert "<b>&" not in page
+    assert hashlib.sha256(content).hexdigest() in page
+    assert str(live.service.folder) not in page
+    assert page.count("data:image/") >= 4  # picture, face, patch, noise
 
 
 def test_a_deleted_job_is_unknown(live: Live) -> None:

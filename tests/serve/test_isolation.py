@@ -48,6 +48,10 @@ def test_a_video_becomes_a_job_and_is_judged_as_here(
     assert frame.headers["content-type"] == "image/jpeg"
     assert frame.content[:2] == b"\xff\xd8"
     assert live.client.get(f"{job['links']['self']}/frames/10").status_code == 404
+    report = live.client.get(job["links"]["report"]).text
+    assert "täst.mp4" in report
+    assert found["sha256"] in report
+    assert str(live.service.folder) not in report
     assert list(live.service.folder.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,6 +117,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     uvicorn = require("uvicorn", extra="serve")
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
     from mfclip.serve.app import create_app  # noqa: PLC0415
+    from mfclip.serve.isolation import prepare  # noqa: PLC0415
     from mfclip.serve.limits import Limits  # noqa: PLC0415
     from mfclip.serve.service import Service  # noqa: PLC0415
 
@@ -136,6 +138,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
         weights, device=device, threshold=threshold, engine=engine, precision=precision
     )
     service = Service(predictor, limits, batch_size=batch_size, allow_url=allow_url)
+    threading.Thread(target=prepare, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)", err=True)
     uvicorn.run(

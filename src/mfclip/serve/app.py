@@ -7,9 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi import Path as Place
@@ -181,7 +180,7 @@ async def _events(job: Job) -> AsyncIterator[str]:
     responses={
         200: {
             "description": "the page a person can file",
-            "content": {"text/html": {}, "application/pdf": {}},
+            "content": {"text/html": {}},
         },
         **_problems(404, 409, 422),
     },
@@ -189,19 +188,17 @@ async def _events(job: Job) -> AsyncIterator[str]:
 def show_report(
     request: Request,
     job: JobId,
-    format: Literal["html", "pdf"] = "html",
 ) -> Response:
     """Return the report of a finished job."""
     service: Service = request.app.state.service
     outcome = service.jobs.find(job).outcome
     if outcome is None or outcome.report is None:
         raise Problem(409, "not_done", "the job has no report yet; ask again once it is done")
-    kind = "application/pdf" if format == "pdf" else "text/html; charset=utf-8"
     headers = {
-        "Content-Disposition": f'attachment; filename="mfclip-report.{format}"',
+        "Content-Disposition": 'attachment; filename="mfclip-report.html"',
         "Content-Security-Policy": REPORT_POLICY,
     }
-    return _fresh(Response(outcome.report(format), media_type=kind, headers=headers))
+    return _fresh(Response(outcome.report, media_type="text/html; charset=utf-8", headers=headers))
 
 
 @routes.get(
@@ -244,7 +241,7 @@ async def show_models(request: Request) -> Response:
     server = {
         **dataclasses.asdict(service.limits),
         "url_input": service.allow_url,
-        "pdf": find_spec("fpdf") is not None,
+        "pdf": False,
     }
     return JSONResponse({"models": [service.predictor.describe()], "server": server})
 

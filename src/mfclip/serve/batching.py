@@ -141,7 +141,8 @@ class BatchedEngine:
 
     def _forward(self, images: Float[Tensor, "b 3 h w"]) -> Judged:
         parts = []
-        for part in images.split(self._batch_size):
+        for first in range(0, len(images), self._batch_size):
+            part = images[first : first + self._batch_size]
             self._count(len(part))
             parts.append(self.engine.judge(part))
         return parts[0] if len(parts) == 1 else _join(parts)

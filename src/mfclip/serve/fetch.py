@@ -67,11 +67,11 @@ def fetch(
         with _connect(parts.scheme, host, address, port) as connection, _ended(connection, end):
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             connection.request("GET", path, headers={"Accept": "image/*, video/*"})
-            answer = connection.getresponse()
-            if answer.status != HTTPStatus.OK:
-                detail = f"the other server answered {answer.status}; redirects are not followed"
-                raise Problem(502, "url_failed", detail)
-            _save(answer, target, max_bytes, end)
+            with connection.getresponse() as answer:
+                if answer.status != HTTPStatus.OK:
+                    detail = f"the other server answered {answer.status}; no redirect is followed"
+                    raise Problem(502, "url_failed", detail)
+                _save(answer, target, max_bytes, end)
     except (OSError, http.client.HTTPException, ValueError) as error:
         detail = f"the other server gave no proper answer ({type(error).__name__})"
         raise Problem(502, "url_failed", detail) from None
@@ -121,12 +121,14 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port, timeout=SILENCE)
         self._address = address
         self._context = context
+        self.line: socket.socket | None = None
 
     def connect(self) -> None:
         """Open the connection."""
         self.sock = socket.create_connection((self._address, self.port), SILENCE)
         if self._context:
             self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
+        self.line = self.sock  # the library forgets its own before the answer is read
 
     def __enter__(self) -> _Connection:
         return self
@@ -145,8 +147,9 @@ def _ended(connection: _Connection, end: float) -> Iterator[None]:
     """Cut the connection when its time is over, however slowly the other server drips."""
 
     def cut() -> None:
-        with suppress(OSError, AttributeError):  # closed by then, or never opened
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        if connection.line is not None:
+            with suppress(OSError):  # closed by then
+                connection.line.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, end - time.monotonic()), cut)
     timer.daemon = True
@@ -164,9 +167,9 @@ def _save(answer: http.client.HTTPResponse, target: Path, max_bytes: int, end: f
             size += len(chunk)
             if size > max_bytes:
                 raise Problem(413, "too_large", f"more than the {max_bytes:,} bytes that are taken")
-            if time.monotonic() > end:
-                raise Problem(408, "slow_upload", "the other server took too long")
             file.write(chunk)
+    if time.monotonic() > end:  # the connection was cut then
+        raise Problem(408, "slow_upload", "the other server took too long")
 
 
 def _refused(why: str) -> Problem:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
@@ -38,10 +39,12 @@ class JudgedVideo:
     Attributes:
         video: its entry of the JSON form.
         frames: index of a judged frame -> JPEG.
+        report: the page on it, HTML.
     """
 
     video: dict[str, Any]
     frames: Mapping[int, bytes]
+    report: str
 
 
 def judge_isolated(
@@ -78,7 +81,7 @@ def judge_isolated(
                 case "done":
                     jpegs = (array.tobytes() for array in arrays)
                     frames = dict(zip(header["judged"], jpegs, strict=False))
-                    return JudgedVideo(header["video"], frames)
+                    return JudgedVideo(header["video"], frames, header["report"])
                 case _:
                     raise CrashError(f"an unknown message: {header}")
 
@@ -120,6 +123,12 @@ def _starter() -> ForkServerContext:
     starter = multiprocessing.get_context("forkserver")
     starter.set_forkserver_preload([video_process.__name__])
     return starter
+
+
+def prepare() -> None:
+    """Start what starts the processes, so that the first video need not wait for it."""
+    _starter()
+    forkserver.ensure_running()
 
 
 @contextmanager

@@ -35,12 +35,12 @@ class Outcome:
 
     Attributes:
         document: the JSON form.
-        report: format (``html`` or ``pdf``) -> the page.
+        report: the page a person can file, HTML; None if it was not asked for.
         frames: index of a judged frame -> JPEG.
     """
 
     document: dict[str, Any]
-    report: Callable[[str], bytes] | None = None
+    report: bytes | None = None
     frames: Mapping[int, bytes] = field(default_factory=dict)
 
 

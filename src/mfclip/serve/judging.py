@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 from mfclip.data.transforms import Pixels
@@ -15,6 +16,7 @@ from mfclip.predict.faces import WholePicture
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Failure, Prediction
 from mfclip.predict.predictor import Predictor, to_images
+from mfclip.predict.report import Report
 from mfclip.predict.whole_file import to_json
 from mfclip.serve.evidence import show_evidence, show_picture
 from mfclip.serve.isolation import CrashError, judge_isolated
@@ -41,8 +43,12 @@ class Judge:
     limits: Limits
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
-    def judge_picture(self, upload: Upload) -> Outcome:
+    def judge_picture(self, upload: Upload, *, report: bool = False) -> Outcome:
         """Judge a picture.
+
+        Args:
+            upload: the picture.
+            report: write the page, too.
 
         Raises:
             Problem: 422, nothing in it can be judged.
@@ -55,7 +61,12 @@ class Judge:
         document = to_json(named, predictor.describe())
         if upload.options.evidence:
             self._add_evidence(document, upload, predictions)
-        return Outcome(document)
+        if not report:
+            return Outcome(document)
+        page = Report(predictor.describe())
+        for prediction in predictions:
+            page.add(prediction)
+        return Outcome(document, _rename(page.render(), upload))
 
     def judge_video(
         self, upload: Upload, *, check: Callable[[], None], progress: Callable[[int, int], None]
@@ -86,7 +97,7 @@ class Judge:
             raise Problem(422, "unreadable", detail) from None
         document = to_json([], self._predictor(upload).describe())
         document["videos"] = [{**judged.video, "path": upload.name}]
-        return Outcome(document, frames=judged.frames)
+        return Outcome(document, _rename(judged.report, upload), judged.frames)
 
     def _predictor(self, upload: Upload) -> Predictor:
         if not upload.options.whole:
@@ -118,6 +129,13 @@ class Judge:
                 heat = heat_map(detector, to_images(part).to(place))
                 maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
         return maps
+
+
+def _rename(page: str, upload: Upload) -> bytes:
+    """Put the sender's name of the file in the place of ours, which stands nowhere else."""
+    for ours in (escape(os.fspath(upload.path)), upload.path.name):
+        page = page.replace(ours, escape(upload.name))
+    return page.encode()
 
 
 def refuse(error: str, upload: Upload) -> Problem:

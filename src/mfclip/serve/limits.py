@@ -29,14 +29,14 @@ class Limits:
 
     max_bytes: int = 200 * 2**20
     max_pixels: int = 50_000_000
-    max_video_seconds: float = 600
+    max_video_seconds: float = 600.0
     max_frames: int = 64
     queue: int = 32
     jobs: int = 8
-    upload_seconds: float = 120
-    request_seconds: float = 60
-    job_seconds: float = 900
-    keep_seconds: float = 900
+    upload_seconds: float = 120.0
+    request_seconds: float = 60.0
+    job_seconds: float = 900.0
+    keep_seconds: float = 900.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

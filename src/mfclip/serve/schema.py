@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
-PREDICTION = {
+PREDICTION: JsonDict = {
     "path": "photo.jpg",
     "score": 0.93,
     "verdict": "fake",
@@ -24,14 +25,14 @@ PREDICTION = {
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "warnings": [],
 }
-DOCUMENT = {
+DOCUMENT: JsonDict = {
     "schema": 2,
     "model": {"weights": "embedded"},
     "predictions": [PREDICTION],
     "videos": [],
     "errors": [],
 }
-JOB = {
+JOB: JsonDict = {
     "id": "Yw0bHqkXn1yVtXvYzqJ0Aw",
     "kind": "video",
     "name": "clip.mp4",
@@ -47,7 +48,7 @@ JOB = {
         "report": "/v1/jobs/Yw0bHqkXn1yVtXvYzqJ0Aw/report",
     },
 }
-PROBLEM = {
+PROBLEM: JsonDict = {
     "type": "about:blank",
     "title": "Unprocessable Content",
     "status": 422,
@@ -143,7 +144,7 @@ class Models(_Open):
     server: dict[str, Any]
 
 
-FORM = {
+FORM: dict[str, Any] = {
     "type": "object",
     "required": ["file"],
     "additionalProperties": False,
@@ -166,7 +167,7 @@ FORM = {
         },
     },
 }
-ADDRESS = {
+ADDRESS: dict[str, Any] = {
     "type": "object",
     "required": ["url"],
     "additionalProperties": False,

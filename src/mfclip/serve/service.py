@@ -115,7 +115,7 @@ class Service:
         if job.kind == "video":
             outcome = self.judge.judge_video(job.upload, check=job.check, progress=job.advance)
         else:
-            outcome = self.judge.judge_picture(job.upload)
+            outcome = self.judge.judge_picture(job.upload, report=True)
         self._count(outcome.document)
         return outcome
 

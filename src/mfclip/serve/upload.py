@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -82,13 +83,14 @@ async def receive_upload(
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     own = Path(tempfile.mkdtemp(dir=folder))
+    path = own / secrets.token_hex(16)
     try:
         async with asyncio.timeout(limits.upload_seconds):
             if kind == b"multipart/form-data":
                 boundary = parameters.get(b"boundary", b"")
-                return await _read_form(request, boundary, own / "upload", limits)
+                return await _read_form(request, boundary, path, limits)
             if kind == b"application/json":
-                return await _read_json(request, own / "upload", limits, allow_url=allow_url)
+                return await _read_json(request, path, limits, allow_url=allow_url)
         raise Problem(
             415, "not_media", "expected multipart/form-data with the picture or video as 'file'"
         )

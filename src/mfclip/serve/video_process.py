@@ -26,8 +26,9 @@ from mfclip.engines.known_prompts import read_prompts
 from mfclip.errors import InputError
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
+from mfclip.predict.report import Report
 from mfclip.predict.verdict import Bands
-from mfclip.predict.video import judge_video
+from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.serve.pipe import receive, send
 
@@ -109,12 +110,15 @@ def main(line: Connection) -> None:
     task, _ = receive(line.recv_bytes)
     limit_process()
     try:
-        video, finder = judge(line, task)
+        predictor, finder = prepare(line, task)
+        video = judge(line, task, predictor)
+        frames = tuple(finder.frames)
+        report = write_report(predictor, video)
     except InputError as error:
         send(line, {"kind": "refused", "error": str(error)})
         return
-    done = {"kind": "done", "video": video.to_json(), "judged": list(video.judged)}
-    send(line, done, *finder.frames)
+    found = {"video": video.to_json(), "judged": list(video.judged), "report": report}
+    send(line, {"kind": "done", **found}, *frames)
 
 
 def limit_process() -> None:
@@ -124,7 +128,15 @@ def limit_process() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def judge(line: Connection, task: dict[str, Any]) -> tuple[VideoPrediction, WatchedFinder]:
+def prepare(line: Connection, task: dict[str, Any]) -> tuple[Predictor, WatchedFinder]:
+    """Make a predictor that judges as the server's does."""
+    finder = WatchedFinder(_finder(task))
+    predictor = Predictor(RemoteEngine(line, task["engine"]), task["card"], finder=finder)
+    predictor.bands = Bands(**task["bands"])
+    return predictor, finder
+
+
+def judge(line: Connection, task: dict[str, Any], predictor: Predictor) -> VideoPrediction:
     """Judge a video.
 
     Raises:
@@ -132,11 +144,7 @@ def judge(line: Connection, task: dict[str, Any]) -> tuple[VideoPrediction, Watc
     """
     path = Path(task["path"])
     check(probe(path), task["max_pixels"], task["max_seconds"])
-    finder = WatchedFinder(_finder(task))
-    engine = RemoteEngine(line, task["engine"])
-    predictor = Predictor(engine, task["card"], finder=finder)
-    predictor.bands = Bands(**task["bands"])
-    video = judge_video(
+    return judge_video(
         predictor,
         path,
         count=task["frames"],
@@ -144,7 +152,17 @@ def judge(line: Connection, task: dict[str, Any]) -> tuple[VideoPrediction, Watc
             line, {"kind": "progress", "done": done, "total": total}
         ),
     )
-    return video, finder
+
+
+def write_report(predictor: Predictor, video: VideoPrediction) -> str:
+    """Return the page on a video.
+
+    Raises:
+        InputError: its most suspect moments cannot be decoded again.
+    """
+    page = Report(predictor.describe())
+    page.add_video(video, look_closer(predictor, video, video.moments))
+    return page.render()
 
 
 def check(info: VideoInfo, max_pixels: int, max_seconds: float) -> None:
