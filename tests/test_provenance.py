@@ -36,6 +36,13 @@ def test_no_commit_where_the_file_is_not_tracked(repository: Path) -> None:
     assert commit(repository / "untracked.py") is None
 
 
+def test_asking_leaves_the_repository_alone(repository: Path) -> None:
+    os.utime(repository / "tracked.py", (1, 1))  # `git status` would note that in the index
+    index = (repository / ".git" / "index").read_bytes()
+    assert commit(repository / "tracked.py") == git(repository, "rev-parse", "HEAD")
+    assert (repository / ".git" / "index").read_bytes() == index
+
+
 def test_versions_and_machine() -> None:
     found = provenance()
     assert (found.torch, found.python) == (torch.__version__, platform.python_version())
