@@ -1,4 +1,4 @@
-"""Write measured figures into README.md, docs/model_card.md and benchmarks/README.md.
+"""Write measured figures into the pages: README.md, docs and benchmarks/README.md.
 
     python benchmarks/tables.py
 
@@ -6,7 +6,8 @@ The scores come from ``results/mfclip-small-*.json`` and the error rates of the 
 card in the embedded weights, both of which `mfclip release` wrote, the training
 from ``results/training.json``, which ``training.py`` wrote, and the speeds from
 ``results/speed-*.json``, which ``speed.py`` wrote, and damage from ``results/robustness.json``,
-which ``robustness.py`` wrote.
+which ``robustness.py`` wrote, and damage and warnings from ``results/quality.json``, which
+``quality.py`` wrote.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ from typing import Any
 
 from mfclip.data.perturbations import EXTRA_PERTURBATIONS
 from mfclip.detectors import find_weights
-from mfclip.predict.verdict import error_rows, read_bands
+from mfclip.predict.verdict import error_rows, percent, read_bands
 from mfclip.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/model_card.md", "benchmarks/README.md")
+PAGES = (
+    "README.md",
+    "docs/model_card.md",
+    "docs/predict.md",
+    "docs/speed.md",
+    "benchmarks/README.md",
+)
 SPLITS = {"test": "test", "test_unseen": "test_unseen (generators without a training image)"}
 FIGURES = ("auc", "ap", "eer", "accuracy_fitted", "tpr_at_fpr_5")
 MODELS = ("mfclip", "mfclip-small")
@@ -31,6 +38,9 @@ WORK = {
     "training_step": "training step",
     "patch_selection": "patch selection",
 }
+MISSING = "Not measured yet."
+HEADING = 2
+"""Lines of a table above its first row."""
 HEAD = "| fakes | n | AUC | AP | EER | ACC, fitted threshold | TPR at 5% FPR |"
 
 
@@ -94,6 +104,139 @@ def render_speed(results: Path) -> str:
     return "\n".join(lines)
 
 
+def render_targets(results: Path) -> str:
+    """Draw target and reached for each kind of work, by model."""
+    reports = {model: _read(results, f"speed-{model}") or {} for model in MODELS}
+    lines = [
+        "| what | number type | target | " + " | ".join(f"`{name}`" for name in MODELS) + " |",
+        "|---" * (3 + len(MODELS)) + "|",
+    ]
+    for key, title in WORK.items():
+        found = [report.get(key, {}).get("targets", {}) for report in reports.values()]
+        for precision in dict.fromkeys(name for one in found for name in one):
+            cells = [_reached(one.get(precision)) for one in found]
+            target = next(one[precision]["target"] for one in found if precision in one)
+            lines.append(f"| {title} | {precision} | {target:g} x | {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > HEADING else MISSING
+
+
+def _reached(found: dict[str, Any] | None) -> str:
+    if found is None or found["reached"] is None:
+        return "not measured"
+    word = "" if found["reached"] >= found["target"] else ", missed"
+    return f"{found['reached']:.1f} x ({found['best']}){word}"
+
+
+def render_ways(results: Path) -> str:
+    """Draw every way of every kind of work: rate, ratio, part of the ceiling, difference."""
+    lines = [
+        "| model | what | way | images/s | times faster | of ceiling | largest difference |",
+        "|---" * 7 + "|",
+    ]
+    for model in MODELS:
+        report = _read(results, f"speed-{model}") or {}
+        for key, title in WORK.items():
+            ways = {name: way for name, way in report.get(key, {}).items() if name != "targets"}
+            lines += [_way(model, title, name, way) for name, way in ways.items()]
+    return "\n".join(lines) if len(lines) > HEADING else MISSING
+
+
+def _way(model: str, title: str, name: str, way: dict[str, Any]) -> str:
+    part = way.get("fraction_of_ceiling")
+    cells = [
+        f"{way['images_per_second']:.1f}",
+        f"{way['times_faster']:.2f}",
+        "-" if part is None else f"{part:.0%}",
+        f"{way['largest_difference']:.1g}",
+    ]
+    return f"| `{model}` | {title} | {name} | {' | '.join(cells)} |"
+
+
+def render_startup(results: Path) -> str:
+    """Draw the seconds from a command to its answer."""
+    report = _read(results, "startup")
+    if report is None:
+        return MISSING
+    lines = ["| command | seconds | of processor | target |", "|---" * 4 + "|"]
+    for name, way in report["ways"].items():
+        target = way["target_seconds"]
+        seconds = f"{way['seconds']['median']:.2f} | {way['processor_seconds']['median']:.2f}"
+        lines.append(f"| `{name}` | {seconds} | {'-' if target is None else f'{target:g}'} |")
+    return "\n".join(lines)
+
+
+def render_end_to_end(results: Path) -> str:
+    """Draw the rate from files beside the engine's own."""
+    report = _read(results, "end_to_end")
+    if report is None:
+        return MISSING
+    lines = [
+        "| model | engine | faces | engine alone | from files | part reached | part possible "
+        "| reading, ms of one core |",
+        "|---" * 8 + "|",
+    ]
+    for row in report["rows"]:
+        missed = "" if row["part_reached"] >= report["target"] else ", missed"
+        cells = [
+            f"`{row['model']}` | {row['engine']} | {row['faces']}",
+            f"{row['engine_images_per_second']:.1f}",
+            f"{row['files_images_per_second']:.1f}",
+            f"{row['part_reached']:.0%}{missed}",
+            f"{row['part_possible']:.0%}",
+            f"{row['reading_processor_ms']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def render_scaling(results: Path) -> str:
+    """Draw time and memory against the number of pictures."""
+    report = _read(results, "scaling")
+    if report is None:
+        return MISSING
+    names = {"predict": "`Predictor.iter_predict`", "score": "loader of `mfclip evaluate`"}
+    lines = ["| through | pictures | seconds | ms a picture | peak MiB |", "|---" * 5 + "|"]
+    for row in sorted(report["rows"], key=lambda row: (row["way"], row["pictures"])):
+        peak = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
+        cells = f"{row['pictures']:,} | {row['seconds']:.1f} | {row['ms_per_picture']:.2f} | {peak}"
+        lines.append(f"| {names[row['way']]} | {cells} |")
+    return "\n".join(lines)
+
+
+def render_machine(results: Path) -> str:
+    """Say what the speeds were measured on, and its ceilings."""
+    report = _read(results, "speed-mfclip") or {}
+    if "ceilings_flops_per_second" not in report:
+        return MISSING
+    ceilings = ", ".join(
+        f"{name} {rates['product'] / 1e9:,.0f} GFLOP/s in products and "
+        f"{rates['convolution'] / 1e9:,.0f} in convolutions"
+        for name, rates in report["ceilings_flops_per_second"].items()
+    )
+    place = f"{report['processor']}, {report['cores']} cores, {report['threads']} threads"
+    return f"{place}, torch {report['torch']}, commit {report['commit']}. Ceilings: {ceilings}."
+
+
+def render_profile(results: Path) -> str:
+    """Draw the operators that take the most time, for each kind of work."""
+    report = _read(results, "profile")
+    if report is None:
+        return MISSING
+    lines = ["| model | work | operators, with their share of the time |", "|---" * 3 + "|"]
+    for row in report["rows"]:
+        shares = ", ".join(f"`{name}` {share:.0%}" for name, share in row["shares"].items())
+        lines.append(f"| `{row['model']}` | {row['work']} | {shares} |")
+    return "\n".join(lines)
+
+
+def _read(results: Path, name: str) -> dict[str, Any] | None:
+    path = results / f"{name}.json"
+    if not path.is_file():
+        return None
+    tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tree
+
+
 def render_robustness(results: Path) -> str:
     """Draw the AUC under each kind of damage, by level."""
     report = json.loads((results / "robustness.json").read_text(encoding="utf-8"))
@@ -107,6 +250,27 @@ def render_robustness(results: Path) -> str:
         figures = " | ".join(_interval(cells[level]["auc"]) for level in levels)
         lines.append(f"| {EXTRA_PERTURBATIONS[kind].name} | {figures} |")
     return "\n".join(lines)
+
+
+def render_quality(results: Path) -> str:
+    """Draw how many damaged faces get each warning, and what the damage costs."""
+    report = json.loads((results / "quality.json").read_text(encoding="utf-8"))
+    warnings = ("blurred", "blocky", "dark")
+    lines = [
+        f"| damage | {' | '.join(warnings)} | AUC | real called fake | forgeries called real |",
+        "|---" * 7 + "|",
+    ]
+    for name, cell in report["damage"].items():
+        shares = [f"{100 * cell['warned'][warning]:.0f}%" for warning in warnings]
+        rates = [percent(cell["cost"][rate]) for rate in ("false_alarm", "miss")]
+        auc = f"{cell['cost']['auc']:.3f}"
+        lines.append(f"| {' | '.join([name, *shares, auc, *rates])} |")
+    counts = f"{report['train']['faces']} training and {report['val']['faces']} validation faces"
+    for name, cell in report["not_saved_alike"].items():
+        rates = [percent(cell[rate]) for rate in ("false_alarm", "miss")]
+        cells = [f"{name}, not saved as JPEG", "", "", "", f"{cell['auc']:.3f}", *rates]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"{counts}, blur in pixels of a face of 256.", "", *lines])
 
 
 def _interval(figure: dict[str, float]) -> str:
@@ -128,6 +292,14 @@ def main() -> None:
         "training": render_training(results),
         "speed": render_speed(results),
         "robustness": render_robustness(results),
+        "quality": render_quality(results),
+        "targets": render_targets(results),
+        "ways": render_ways(results),
+        "machine": render_machine(results),
+        "startup": render_startup(results),
+        "end_to_end": render_end_to_end(results),
+        "scaling": render_scaling(results),
+        "profile": render_profile(results),
     }
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
