@@ -120,3 +120,26 @@ def test_names_with_commas_stay_whole() -> None:
         "CLIP, 1 level", "MFCLIP", "CLIP",
     ]  # fmt: skip
     assert _split_names(["CLIP,MFCLIP, XY"], known) == ["CLIP", "MFCLIP", "XY"]
+
+
+def test_a_figure_of_faces_needs_faces_and_a_file(made_faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fig1a.svg"
+    given = ["--manifest", made_faces, "--out", out]
+    result = _run("experiment", "figure", "fig1a", *given, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert str(out) in result.output.replace("\n", "")
+    assert out.read_text().startswith("<?xml")
+    for wrong in (given[:2], given[2:], [tmp_path, *given]):
+        result = _run("experiment", "figure", "fig1a", *wrong)
+        assert isinstance(result.exception, ConfigError)
+        assert "give --manifest and --out, and no folder" in str(result.exception)
+
+
+def test_a_figure_of_results_needs_their_folder(tmp_path: Path) -> None:
+    for wrong in ([], [tmp_path, "--out", tmp_path / "a.png"]):
+        result = _run("experiment", "figure", "fig6", *wrong)
+        assert isinstance(result.exception, ConfigError)
+        assert "fig6 shows the results of an experiment: give its folder" in str(result.exception)
+    result = _run("experiment", "figure", "fig5", tmp_path)
+    assert "among fig6, fig7, fig8, roc," in str(result.exception)
+    assert "fig1a, fig9a, fig9b, tsne or all, but got 'fig5'" in str(result.exception)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from mfclip.errors import ConfigError
 from mfclip.experiment.curves import Curve, Drawing, Panel
-from mfclip.experiment.drawing import COLOURS, DASHES, MARKERS, draw, write_figure
+from mfclip.experiment.drawing import draw, write_figure
 from mfclip.experiment.store import Store
+from mfclip.visualise.style import line_look
 
 Storer = Callable[..., Store]
 
@@ -59,11 +60,25 @@ def test_stretched_axes_are_normal_deviates() -> None:
     assert NormalDist().cdf(y) == pytest.approx(0.5)
 
 
-def test_eleven_rows_can_be_told_apart_without_colour() -> None:
-    looks = {(n % len(DASHES), n % len(MARKERS)) for n in range(11)}
-    assert len(looks) == 11
-    with_colour = {(n % len(COLOURS), n % len(DASHES), n % len(MARKERS)) for n in range(50)}
-    assert len(with_colour) == 50
+def test_many_rows_can_be_told_apart_by_colour_and_without_it() -> None:
+    looks = [line_look(number) for number in range(25)]
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == 25
+    assert len({(look["linestyle"], look["marker"]) for look in looks}) == 25
+
+
+def test_long_curves_carry_some_markers_apart_from_each_other() -> None:
+    x = tuple(float(number) for number in range(200))
+    curves = tuple(Curve(name, x, x) for name in "abcdefghij")
+    (place,) = draw(_drawing(panels=(Panel("", curves),))).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in place.lines}) == 10
+    marked = [set(x[slice(start, None, step)]) for start, step in map(_every, place.lines)]
+    assert all(10 <= len(places) <= 13 for places in marked)
+    assert not marked[0] & marked[8]  # those of one colour
+
+
+def _every(line: Any) -> tuple[int, int]:
+    start, step = line.get_markevery()
+    return start, step
 
 
 def test_files_are_vector_and_pixels_and_do_not_change(storer: Storer) -> None:

@@ -61,11 +61,13 @@ def test_any_detector_gives_each_face_its_own_map(name: str) -> None:
     detector, images = build_detector(build_config({"model": settings}).model), pictures(2)
     together = heat_map(detector, images)
     assert together.shape == (2, 32, 32)
-    assert together.min() >= 0
-    assert_close(together.amax((1, 2)), torch.ones(2))
+    assert 0 <= together.min() <= together.max() <= 1
+    hottest = together[1].max()  # 1, but for random weights that answer to nothing
+    assert hottest > 0
     assert torch.equal(together, heat_map(detector, images))
     # smoothing hides nothing at 32 pixels: single weak pixels carry the rounding of the gradient
-    torch.testing.assert_close(heat_map(detector, images[1:])[0], together[1], rtol=0, atol=0.01)
+    alone = heat_map(detector, images[1:])[0]
+    assert (alone - together[1]).abs().max() < 0.01 * hottest
 
 
 def test_heat_lies_where_the_detector_looks() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -135,26 +135,78 @@ def figure(
     name: Annotated[
         str,
         typer.Argument(
-            help="fig6, fig7, fig8, roc, det, reliability, histograms or training; all: each that "
-            "this experiment can give."
+            help="Of an experiment: fig6, fig7, fig8, roc, det, reliability, histograms, training; "
+            "all: each that it can give. Of detectors: fig1a, fig9a, fig9b, tsne."
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of the experiment.", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None, typer.Option(help="Of detectors: faces to choose from; may repeat.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of detectors: file ending in .png, .svg or .pdf.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of detectors: file, run's folder or hub id; may repeat for fig9a and fig9b. "
+            "Default: those that come with mfclip."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of detectors: split to choose from.")] = "test",
+    seed: Annotated[int, typer.Option(help="Of detectors: choice of the faces.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Draw a figure of the finished cells into figures/, as PDF and PNG.
+    """Draw a figure: of an experiment's results, or of what detectors see in faces.
 
-    fig6: mean AUC a test set. fig7: AUC over levels of damage. fig8: AUC over levels of prompts.
+    Of an experiment, into its folder figures/, as PDF and PNG. fig6: mean AUC a test set.
+    fig7: AUC over levels of damage. fig8: AUC over levels of prompts.
+
+    Of detectors, as one file. fig1a: richest and poorest patches with their noise. fig9a:
+    similarity of images and prompts, with and without SPA. fig9b: heat maps side by side.
+    tsne: vision features by generator.
     """
-    from mfclip.experiment.drawing import FIGURES, write_figure  # noqa: PLC0415
+    from mfclip.experiment.drawing import FIGURES  # noqa: PLC0415
+    from mfclip.visualise.figures import FIGURES as PICTURES  # noqa: PLC0415
 
-    for each in FIGURES if name == "all" else [name]:
+    if name in PICTURES:
+        if folder is not None or not manifest or out is None:
+            raise ConfigError(f"{name} shows faces: give --manifest and --out, and no folder")
+        _draw_faces(name, manifest, split, out, weights=weights or [None], device=device, seed=seed)
+        return
+    if name != "all" and name not in FIGURES:
+        known = ", ".join([*FIGURES, *PICTURES])
+        raise ConfigError(f"expected a figure among {known} or all, but got '{name}'")
+    if folder is None or manifest or out or weights:
+        raise ConfigError(
+            f"{name} shows the results of an experiment: give its folder, and no --manifest, "
+            "--out or --weights"
+        )
+    _draw_results(list(FIGURES) if name == "all" else [name], folder, pass_over=name == "all")
+
+
+def _draw_faces(name: str, manifest: Sequence[Path], split: str, out: Path, **options: Any) -> None:
+    from mfclip.experiment.plan import join_manifests  # noqa: PLC0415
+    from mfclip.visualise.figures import write_picture  # noqa: PLC0415
+
+    faces = join_manifests(manifest).split(split)
+    with refuse_unwritable(out):
+        typer.echo(write_picture(name, faces, out, **options))
+
+
+def _draw_results(names: Sequence[str], folder: Path, *, pass_over: bool) -> None:
+    from mfclip.experiment.drawing import write_figure  # noqa: PLC0415
+
+    for name in names:
         try:
             with refuse_unwritable(folder):
-                written = write_figure(each, folder)
+                written = write_figure(name, folder)
         except ConfigError as error:
-            if name != "all":
+            if not pass_over:
                 raise
-            typer.echo(f"left out: {each}: {error}")
+            typer.echo(f"left out: {name}: {error}")
             continue
         for path in written:
             typer.echo(path)

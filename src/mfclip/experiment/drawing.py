@@ -1,7 +1,4 @@
-"""Drawings on paper: vector and PNG files that can be told apart in print and by the colour-blind.
-
-Colours: Okabe and Ito's eight; beyond them, and in grey, dashes and markers tell the lines apart.
-"""
+"""Drawings on paper: vector and PNG files, in the look of `mfclip.visualise.style`."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from mfclip.errors import ConfigError, require
+from mfclip.errors import ConfigError
 from mfclip.evaluate.protocols import plain_name
 from mfclip.experiment.curves import (
     Curve,
@@ -23,16 +20,10 @@ from mfclip.experiment.curves import (
 from mfclip.experiment.results import Results, read_results
 from mfclip.experiment.score_curves import det, histograms, reliability, roc, training
 from mfclip.experiment.store import Store
+from mfclip.visualise.style import COLOURS, LABEL, TITLE, line_look, new_figure, save_figure
 
-COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#8C7A00",
-)  # fmt: skip
-"""Okabe and Ito 2008, the yellow darkened so that it can be seen on white."""
-
-DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MARKED = 12
-"""Curves of up to so many points get markers."""
+"""Most markers on a curve; those of longer ones are spread over it."""
 
 PERCENTS = (1, 5, 10, 20, 40, 60, 80, 95, 99)
 """Ticks of the stretched axes."""
@@ -75,10 +66,7 @@ def write_figure(name: str, folder: Path) -> list[Path]:
         figure = draw(drawing)
         for ending in (".pdf", ".png"):
             path = folder / "figures" / f"{plain_name(drawing.name)}{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stamp = {"CreationDate": None} if ending == ".pdf" else {}
-            figure.savefig(path, dpi=200, metadata=stamp)
-            written.append(path)
+            written.append(save_figure(figure, path))
     return written
 
 
@@ -91,8 +79,7 @@ def draw(drawing: Drawing) -> Any:
     columns = min(4, len(drawing.panels))
     rows = -(-len(drawing.panels) // columns)
     width = 6.5 if columns == 1 else 3.0 * columns
-    new = require("matplotlib.figure", extra="train").Figure
-    figure = new(figsize=(width, 0.9 + 2.7 * rows), layout="constrained")
+    figure = new_figure(width, 0.9 + 2.7 * rows)
     # panels with one y axis are there to be compared
     grid = figure.subplots(rows, columns, squeeze=False, sharey=bool(drawing.y_label))
     axes = list(grid.flat)
@@ -102,10 +89,10 @@ def draw(drawing: Drawing) -> Any:
     for place in axes[len(drawing.panels) :]:
         place.set_axis_off()
     for place in grid[:, 0]:
-        place.set_ylabel(drawing.y_label, fontsize=8)
+        place.set_ylabel(drawing.y_label, fontsize=LABEL)
     for place in axes[len(drawing.panels) - columns : len(drawing.panels)]:
-        place.set_xlabel(drawing.x_label, fontsize=8)
-    figure.suptitle(drawing.title, fontsize=10)
+        place.set_xlabel(drawing.x_label, fontsize=LABEL)
+    figure.suptitle(drawing.title, fontsize=TITLE)
     _add_legend(figure)
     return figure
 
@@ -119,13 +106,13 @@ def _add_legend(figure: Any) -> None:
     if len(handles) > 1:
         figure.legend(
             handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)),
-            fontsize=8, frameon=False,
+            fontsize=LABEL, frameon=False,
         )  # fmt: skip
 
 
 def _draw_panel(place: Any, drawing: Drawing, panel: Panel, labels: list[str]) -> None:
     place.set_title(panel.title, fontsize=9)
-    place.tick_params(labelsize=8)
+    place.tick_params(labelsize=LABEL)
     place.grid(color="#dddddd", linewidth=0.5)
     place.set_axisbelow(True)
     for curve in panel.curves:
@@ -151,16 +138,17 @@ def _draw_curve(place: Any, drawing: Drawing, curve: Curve, labels: list[str]) -
         width = 0.8 / len(labels)
         shifted = [x + (number - (len(labels) - 1) / 2) * width for x in curve.x]
         bars = place.bar(shifted, curve.y, width, hatch=("", "//")[number % 2], **look)
-        place.bar_label(bars, fmt="%.1f", fontsize=8)
+        place.bar_label(bars, fmt="%.1f", fontsize=LABEL)
         return
-    look["linestyle"] = DASHES[number % len(DASHES)]
+    look |= line_look(number)
     if drawing.style == "step":
+        del look["marker"]
         place.stairs(curve.y, [*curve.x, 2 * curve.x[-1] - curve.x[-2]], **look)
         return
-    if drawing.style == "dots" or len(curve.x) <= MARKED:
-        look |= {"marker": MARKERS[number % len(MARKERS)], "markersize": "4"}
+    step = -(-len(curve.x) // MARKED)
+    every = (number * step // MARKED % step, step)  # not all at the same places
     x, y = (list(map(_stretch, v)) if drawing.probit else v for v in (curve.x, curve.y))
-    place.plot(x, y, linewidth=1.3, **look)
+    place.plot(x, y, linewidth=1.3, markersize=4, markevery=every, **look)
 
 
 def _stretch(ratio: float) -> float:

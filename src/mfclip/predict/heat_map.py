@@ -27,7 +27,7 @@ BASE_BLUR = 3 / 224
 SMOOTHING = 7 / 224
 """Standard deviation of the smoothing of the map, ratio of the side: what an eye can follow."""
 
-LEAST_EFFECT = 1e-6
+LEAST_EFFECT = 1e-7
 """Effect of a pixel on the logits below which a map fades out, so that rounding is not shown."""
 
 STRENGTH = 0.65
@@ -89,14 +89,16 @@ def overlay(
     grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     share = STRENGTH * np.sqrt(values)[..., None]
     mixed = (1 - share) * grey[..., None] + share * colour_heat(values)
-    return np.rint(mixed).astype(np.uint8)
+    out: np.ndarray = np.rint(mixed).astype(np.uint8)
+    return out
 
 
 def colour_heat(heat: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
     """Turn heat in [0, 1] into RGB, by `COLOURS`."""
     places = np.linspace(0, 1, len(COLOURS))
     planes = [np.interp(heat, places, COLOURS[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(planes, -1)).astype(np.uint8)
+    out: np.ndarray = np.rint(np.stack(planes, -1)).astype(np.uint8)
+    return out
 
 
 def blur(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
