@@ -117,16 +117,16 @@ class Chromium:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, timeout: float = 30.0) -> Any:
-        """Return the expression's value as soon as it is true.
+    def wait_for(self, expression: str, timeout: float = 30.0) -> None:
+        """Wait until the expression is true; a promise is waited for.
 
         Raises:
             TimeoutError: not within `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if value := self.evaluate(expression):
-                return value
+            if self.evaluate(f"Promise.resolve({expression}).then(Boolean)"):
+                return
             time.sleep(0.05)
         shown = self.evaluate("document.body.innerText")
         raise TimeoutError(f"not true within {timeout} s: {expression}\nshown:\n{shown}")

@@ -6,8 +6,8 @@ import { pictureResult, summary as pictureSummary } from "./picture.js";
 import { summary as videoSummary, videoResult } from "./video.js";
 import * as words from "./words.js";
 
-/** Advice for errors that the person can do something about here. */
-const RETRY_WHOLE = "no_face";
+/** Errors of the file itself: the same file gives the same error again. */
+const FINAL = ["not_media", "too_large", "unreadable", "bad_field"];
 
 export class Card {
   /**
@@ -17,7 +17,7 @@ export class Card {
   constructor(file, { number, whole, server, onRemove, onChange, say }) {
     Object.assign(this, { file, number, whole, server, onChange, say });
     this.name = file.name || "pasted picture";
-    this.summary = { state: "waiting", text: "waiting" };
+    this.summary = { state: "waiting", text: "Waiting" };
     this.abort = new AbortController();
     this.actions = make("div", { class: "actions" });
     this.body = make("div", { class: "card-body" });
@@ -46,7 +46,12 @@ export class Card {
   /** Stop what is under way and have the service forget the file. */
   dispose() {
     this.abort.abort();
+    this.#forget();
+  }
+
+  #forget() {
     if (this.job) api.forget(this.job);
+    this.job = null;
   }
 
   async #judge() {
@@ -149,12 +154,13 @@ export class Card {
   #fail(error) {
     const again = button("Try again", () => this.#restart());
     const whole = button("Judge the whole picture as one face", () => { this.whole = true; this.#restart(); });
-    const offers = error.code === RETRY_WHOLE ? [whole] : [again];
-    const text = error.code === RETRY_WHOLE ? "No face was found in this picture." : words.sentence(error.message);
+    const noFace = error.code === "no_face" && this.job?.kind !== "video";
+    const offers = noFace ? [whole] : FINAL.includes(error.code) ? [] : [again];
+    const text = noFace ? "No face was found in this picture." : words.sentence(error.message);
     this.body.replaceChildren(make("div", { class: "failure" }, icon("error"),
       make("div", {}, make("p", {}, make("b", {}, "Could not be judged. "), text), make("div", { class: "row" }, offers))));
     this.actions.replaceChildren(this.remove);
-    this.#summarise({ state: "failed", text: "could not be judged" });
+    this.#summarise({ state: "failed", text: "Could not be judged" });
     this.say(`${this.name} could not be judged. ${text}`);
   }
 
@@ -163,12 +169,12 @@ export class Card {
     this.body.replaceChildren(make("div", { class: "progress" },
       make("p", { class: "step" }, "Cancelled; the service has deleted the file."), button("Judge it after all", () => this.#restart())));
     this.actions.replaceChildren(this.remove);
-    this.#summarise({ state: "failed", text: "cancelled" });
+    this.#summarise({ state: "failed", text: "Cancelled" });
   }
 
   #restart() {
-    if (this.job) api.forget(this.job);
-    Object.assign(this, { abort: new AbortController(), job: null, began: null });
+    this.#forget();
+    Object.assign(this, { abort: new AbortController(), began: null });
     this.element.focus();
     this.run();
   }

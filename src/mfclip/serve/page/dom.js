@@ -31,6 +31,12 @@ export function place(element, sides) {
   return element;
 }
 
+/** The sides of a box in pixels as percent of what it lies in. */
+export function percents({ left, top, right, bottom }, width, height) {
+  return { left: (100 * left) / width, top: (100 * top) / height,
+    width: (100 * (right - left)) / width, height: (100 * (bottom - top)) / height };
+}
+
 /** Save a blob under a name, as a click on a link does. */
 export function save(blob, name) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
@@ -38,9 +44,12 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-/** Copy text; without the modern interface (plain http from afar) through a selected field. */
+/** Copy text; where the modern interface is absent or refuses, through a selected field. */
 export async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    await navigator.clipboard.writeText(text);
+    return;
+  } catch { /* plain http from afar, or no permission */ }
   const field = make("textarea", { class: "visually-hidden" });
   field.value = text;
   document.body.append(field);

@@ -1,6 +1,6 @@
 // The evidence for one face: heat map, richest patch, its noise, nearest known kinds.
 
-import { make, place } from "./dom.js";
+import { make, percents, place } from "./dom.js";
 import { meaning, scale, verdictLabel } from "./scale.js";
 import * as words from "./words.js";
 
@@ -54,7 +54,7 @@ function heat(face, views) {
 
 function slider(over) {
   const input = make("input", {
-    type: "range", min: "0", max: "100", step: "5", value: "60", "aria-label": "Strength of the heat map",
+    type: "range", min: "0", max: "100", step: "5", value: "70", "aria-label": "Strength of the heat map",
   });
   const shown = make("output", { "aria-hidden": "true" });
   const update = () => {
@@ -68,10 +68,7 @@ function slider(over) {
 }
 
 function frame(patch, size) {
-  return place(make("span", { class: "patch-frame" }), {
-    left: (100 * patch.left) / size, top: (100 * patch.top) / size,
-    width: (100 * (patch.right - patch.left)) / size, height: (100 * (patch.bottom - patch.top)) / size,
-  });
+  return place(make("span", { class: "patch-frame" }), percents(patch, size, size));
 }
 
 function picture(source, name, caption) {

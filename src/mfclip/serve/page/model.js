@@ -18,14 +18,14 @@ export function showModel(model, facts, bands) {
 
 /** How real and forged faces were called, one row a kind of faces. */
 function table(bands) {
-  const rates = Object.entries(bands?.rates ?? {});
+  const rates = Object.entries(bands?.rates ?? {}).sort(([a], [b]) => (a === "val") - (b === "val"));
   if (!rates.length) return null;
-  const head = ["", "real called forged", "forged called real", "uncertain"];
+  const head = ["Faces", "real called forged", "forged called real", "uncertain"];
   const rows = rates.map(([split, part]) => make("tr", {},
-    make("th", { scope: "row" }, words.sentence(words.splitName(split)).slice(0, -1)),
+    make("th", { scope: "row" }, words.splitRow(split)),
     [part.false_alarm, part.miss, part.uncertain].map((rate) => make("td", {}, share(rate)))));
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Error rates" },
-    make("table", {}, make("caption", {}, "How often the verdicts were wrong, with 95% intervals. No face was trained on."),
+    make("table", {}, make("caption", {}, "How often the verdicts were wrong on faces it was not trained on, with 95% intervals"),
       make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, rows)));
 }

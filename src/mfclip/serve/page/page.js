@@ -20,11 +20,16 @@ let dragDepth = 0;
 /** Take files in and judge them. */
 function takeIn(files) {
   const fresh = [...files].map((file) => new Card(file, {
-    number: (made += 1), whole: $("whole").checked, server, onRemove: remove, onChange: refresh, say,
+    number: (made += 1), whole: $("whole").checked, server, onRemove: remove, onChange: update, say,
   }));
+  fresh.forEach((card) => {
+    card.glance = make("li", {}, make("a", { href: `#file-${card.number}` }));
+    glance(card);
+  });
   if (!fresh.length) return;
   cards.push(...fresh);
   $("cards").append(...fresh.map((card) => card.element));
+  $("overview").append(...fresh.map((card) => card.glance));
   refresh();
   startNext();
   $("results").scrollIntoView({ block: "start" });
@@ -45,18 +50,20 @@ function startNext() {
 function remove(card) {
   const at = cards.indexOf(card);
   cards.splice(at, 1);
-  card.dispose();
-  card.element.remove();
+  discard(card);
   refresh();
   say(`${card.name} removed`);
-  (cards[at] ?? cards[at - 1])?.element.focus() ?? ($("files").focus());
+  ((cards[at] ?? cards[at - 1])?.element ?? $("files")).focus();
+}
+
+function discard(card) {
+  card.dispose();
+  card.element.remove();
+  card.glance.remove();
 }
 
 function clear() {
-  for (const card of cards.splice(0)) {
-    card.dispose();
-    card.element.remove();
-  }
+  cards.splice(0).forEach(discard);
   refresh();
   say("All files removed");
   $("files").focus();
@@ -67,7 +74,6 @@ function refresh() {
   document.body.classList.toggle("busy", cards.length > 0);
   $("results").hidden = cards.length === 0;
   $("overview-nav").hidden = cards.length < 2;
-  $("overview").replaceChildren(...cards.map(glance));
   const done = cards.filter(({ summary }) => summary.state === "done");
   const open = cards.filter(({ summary }) => ["waiting", "running"].includes(summary.state)).length;
   const failed = cards.length - done.length - open;
@@ -77,15 +83,21 @@ function refresh() {
   document.title = open ? `(${done.length + failed}/${cards.length}) ${TITLE}` : TITLE;
 }
 
-function glance({ name, number, summary }) {
+function update(card) {
+  glance(card);
+  refresh();
+}
+
+/** Show a file small in the list; its link stays the same, so that it keeps the focus. */
+function glance({ name, summary, glance: item }) {
   const state = summary.verdict
     ? verdictLabel(summary.verdict, `${words.short(summary.verdict)} ${words.score(summary.score)}`)
     : make("span", { class: "soft" }, summary.state === "failed" ? icon("error") : null, summary.text);
   const picture = summary.picture
     ? make("img", { src: summary.picture, alt: "" })
     : make("span", { class: "no-picture" });
-  return make("li", {}, make("a", { href: `#file-${number}` }, picture,
-    make("span", { class: "glance" }, make("span", { class: "glance-name" }, name), state)));
+  item.firstChild.replaceChildren(picture,
+    make("span", { class: "glance" }, make("span", { class: "glance-name" }, name), state));
 }
 
 function say(text) {

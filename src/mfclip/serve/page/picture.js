@@ -1,11 +1,12 @@
 // The result for a picture: the picture with a box for every face; choosing one shows its evidence.
 
-import { make, place } from "./dom.js";
+import { make, percents, place } from "./dom.js";
 import { evidence, finding } from "./face.js";
 import { verdictLabel } from "./scale.js";
 import * as words from "./words.js";
 
-const TALLEST = 23; // height of a picture, rem
+/** Largest height of a picture, rem. */
+const TALLEST = 23;
 
 /** Verdict and score of the most suspect face, and how the faces divide. */
 export function summary({ predictions: faces }) {
@@ -48,20 +49,26 @@ function show({ picture, predictions: [first] }, buttons, name) {
     : "The whole picture was taken as one face.";
   const layers = make("div", { class: "layers" },
     make("img", { src: picture, alt: name, width: String(first.width), height: String(first.height) }), boxes);
-  layers.style.maxWidth = `${(TALLEST * first.width) / first.height}rem`;
-  return make("figure", { class: "picture" }, layers, make("figcaption", {}, caption));
+  return fit(make("figure", { class: "picture" }, layers, make("figcaption", {}, caption)), first);
+}
+
+/** Make a figure as large as it may be without its picture being higher than `TALLEST`. */
+export function fit(figure, { width, height }) {
+  figure.style.width = `${(TALLEST * width) / height}rem`;
+  return figure;
 }
 
 function box(face, i) {
   if (!face.face) return null;
-  const { left, top, right, bottom } = face.face;
   const element = make("button", {
     type: "button", class: `box ${face.verdict}`, "aria-label": label(face, i), title: label(face, i),
-  }, make("span", { class: `tag${top < 0.1 * face.height ? " inside" : ""}`, "aria-hidden": "true" }, String(i + 1)));
-  return place(element, {
-    left: (100 * left) / face.width, top: (100 * top) / face.height,
-    width: (100 * (right - left)) / face.width, height: (100 * (bottom - top)) / face.height,
-  });
+  }, tag(i + 1, face.face, face.height));
+  return place(element, percents(face.face, face.width, face.height));
+}
+
+/** The number of a face: above its box, or in it at the picture's upper edge. */
+export function tag(number, { top }, height) {
+  return make("span", { class: `tag${top < 0.1 * height ? " inside" : ""}`, "aria-hidden": "true" }, String(number));
 }
 
 /** The same choice as the boxes, for faces too small to hit with a finger. */

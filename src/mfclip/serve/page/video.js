@@ -1,8 +1,9 @@
 // The result for a video: verdict, the frame that is looked at, timeline, suspect moments, faces.
 
 import * as api from "./api.js";
-import { button, draw, make } from "./dom.js";
+import { button, draw, make, percents, place } from "./dom.js";
 import { finding, kinds } from "./face.js";
+import { fit, tag } from "./picture.js";
 import { verdictLabel } from "./scale.js";
 import { Timeline, trackClass } from "./timeline.js";
 import * as words from "./words.js";
@@ -22,7 +23,7 @@ export function videoResult({ videos: [video] }, job, name, onPicture) {
   const view = new FrameView(job, name, video, onPicture);
   const timeline = new Timeline({
     tracks, times, duration: Math.max(video.seconds, times.at(-1)), bands: video,
-    onChoose: (at, told) => view.show(byTime.get(times[at]), told),
+    onChoose: (at, told) => view.show(byTime.get(times[at]), told, boxesAt(video, byTime.get(times[at]))),
   });
   const goTo = ({ seconds }) => timeline.choose(times.indexOf(seconds));
   const result = make("div", { class: "result" },
@@ -43,10 +44,11 @@ class FrameView {
     Object.assign(this, { job, name, seen: new Map(), onPicture });
     this.image = make("img", { alt: "", width: String(width), height: String(height) });
     this.caption = make("figcaption", {});
-    this.element = make("figure", { class: "picture frame-view" }, make("div", { class: "layers" }, this.image), this.caption);
+    this.layers = make("div", { class: "layers" }, this.image);
+    this.element = fit(make("figure", { class: "picture frame-view" }, this.layers, this.caption), { width, height });
   }
 
-  async show(index, told) {
+  async show(index, told, boxes) {
     this.wanted = index;
     this.caption.textContent = told;
     this.element.classList.add("loading");
@@ -55,6 +57,7 @@ class FrameView {
       const address = await this.seen.get(index);
       if (this.wanted !== index) return;
       this.image.src = address;
+      this.layers.replaceChildren(this.image, ...boxes);
       this.onPicture?.(address);
       this.onPicture = null;
       this.image.alt = `Frame of ${this.name} with its faces framed. ${told}`;
@@ -76,6 +79,11 @@ class FrameView {
 function point({ seconds, index, score }, { real_below: low, fake_from: high }) {
   const verdict = score >= high ? "fake" : score < low ? "real" : "uncertain";
   return { time: seconds, index, score, verdict };
+}
+
+function boxesAt({ tracks, width, height }, index) {
+  const here = tracks.flatMap(({ id, frames }) => frames.filter((frame) => frame.index === index && frame.box).map(({ box }) => [id, box]));
+  return here.map(([id, box]) => place(make("span", { class: "box", "aria-hidden": "true" }, tag(id, box, height)), percents(box, width, height)));
 }
 
 function spread({ spread: value, num_judged: judged, num_with_face: withFace, tracks, suspect_track: id }) {

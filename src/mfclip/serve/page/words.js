@@ -7,14 +7,22 @@ const SHORT = { real: "real", uncertain: "uncertain", fake: "forged" };
 const LEVELS = { manipulation: "Manipulation", family: "Family", generator: "Generator" };
 const KINDS = { gan: "GAN", real: "none (real)", unknown: "not known" };
 const SPLITS = {
+  val: "the faces on which the bands were fitted",
   test: "test faces from the sources it learnt from",
   test_unseen: "test faces with generators it never saw",
+};
+
+const SPLIT_ROWS = {
+  test: "From the sources it learnt from",
+  test_unseen: "With generators it never saw",
+  val: "On which the bands were fitted",
 };
 
 export const title = (verdict) => TITLES[verdict];
 export const short = (verdict) => SHORT[verdict];
 export const levelName = (level) => LEVELS[level] ?? level;
 export const splitName = (split) => SPLITS[split] ?? split.replaceAll("_", " ");
+export const splitRow = (split) => SPLIT_ROWS[split] ?? splitName(split);
 export const kindName = (name) => KINDS[name] ?? (/^[a-z_]+$/.test(name) ? name.replaceAll("_", " ") : name);
 
 /** A score with the three decimals that every other form of the answer has. */
@@ -60,8 +68,9 @@ export function timeLeft(seconds) {
 export function meaning(verdict, { verdict: bands, metrics }) {
   const rates = Object.entries(bands?.rates ?? {});
   if (rates.length) {
-    const sentences = rates.map(([split, part]) => ratesInWords(verdict, split, part)).filter(Boolean);
-    return [...sentences, ...(verdict === "uncertain" ? ["Such a score decides nothing."] : [])];
+    const tests = rates.filter(([split]) => split !== "val"); // the others the bands have seen
+    const sentences = (tests.length ? tests : rates).map(([split, part]) => ratesInWords(verdict, split, part));
+    return [...sentences.filter(Boolean), ...(verdict === "uncertain" ? ["Such a score decides nothing."] : [])];
   }
   if (bands?.basis === "given") return ["The threshold was chosen by whoever runs this service; how often it errs is not known."];
   const right = Object.entries(metrics ?? {}).filter(([, part]) => known(part?.balanced_accuracy_fitted));

@@ -1,0 +1,156 @@
+"""Make the documentation's pictures of the web page again: python benchmarks/screenshots.py.
+
+Starts ``mfclip serve`` on a free port, gives its page the demo pictures that come with the package
+and a short video made of them, and photographs it in a headless Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+from PIL import Image
+
+from chromium import Chromium, start_chromium
+
+DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
+LARGEST = 250_000
+"""Bytes of a picture, at most."""
+
+FORGED, ALONE = range(35, 70), 20
+"""Frames in which the first face is forged; frames before the second face comes."""
+
+DESKTOP, PHONE = (1280, 800), (390, 780)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: what is given to the page, and how it is looked at."""
+
+    name: str
+    given: tuple[str, ...]
+    size: tuple[int, int] = DESKTOP
+    scheme: str = "light"
+    height: int = 2600
+
+
+SHOTS = (
+    Shot("empty", ()),
+    Shot("empty-phone-dark", (), PHONE, "dark"),
+    Shot("real", ("photo/hopper.jpg",)),
+    Shot("real-phone", ("photo/hopper.jpg",), PHONE),
+    Shot("forged", ("fake/hopper-splice.jpg",)),
+    Shot("forged-dark", ("fake/hopper-splice.jpg",), scheme="dark"),
+    Shot("forged-phone-dark", ("fake/hopper-splice.jpg",), PHONE, "dark"),
+    Shot("video", ("clip.mp4",)),
+    Shot("video-phone-dark", ("clip.mp4",), PHONE, "dark"),
+    Shot(
+        "several",
+        ("real/collins.jpg", "fake/hopper-splice.jpg", "clip.mp4", "notes.txt"),
+        height=960,
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/page"), help="folder")
+    out: Path = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, serve() as url, start_chromium() as browser:
+        (Path(folder) / "notes.txt").write_text("no picture")
+        film(Path(folder) / "clip.mp4")
+        for shot in SHOTS:
+            picture = take(browser, url, shot, Path(folder))
+            size = write(picture, out / f"{shot.name}.png")
+            print(f"{shot.name}: {picture.width} x {picture.height} pixels, {size / 1000:.0f} kB")
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[str]:
+    """Run the service on a free port of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [str(Path(sys.executable).with_name("mfclip")), "serve", "--port", str(port)]
+    process = subprocess.Popen(command)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"{url}/v1/health").raise_for_status()
+                break
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def film(path: Path) -> None:
+    """Write four seconds of two portraits; in the middle one of them is a forgery."""
+    real, forged, other = (
+        Image.open(DEMO / name).convert("RGB")
+        for name in ("real/hopper.jpg", "fake/hopper-splice.jpg", "real/collins.jpg")
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for number in range(100):
+            frame = Image.new("RGB", (640, 360), (72, 82, 96))
+            frame.paste(forged if number in FORGED else real, (30 + number // 3, 52))
+            if number >= ALONE:
+                frame.paste(other, (354 - number // 5, 52))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(frame))))
+        container.mux(stream.encode())
+
+
+def take(browser: Chromium, url: str, shot: Shot, folder: Path) -> Image.Image:
+    """Photograph the page from its top to the end of the results."""
+    width, height = shot.size
+    browser.prefer(prefers_color_scheme=shot.scheme, prefers_reduced_motion="reduce")
+    browser.resize(width, height, phone=shot.size == PHONE)
+    browser.open("about:blank")
+    browser.open(url + "/")
+    browser.wait_for("!document.querySelector('#model-facts').innerText.includes('Asking')")
+    if shot.given:
+        paths = [path if (path := folder / name).exists() else DEMO / name for name in shot.given]
+        browser.choose_files("#files", paths)
+        browser.wait_for(f"document.querySelectorAll('.card').length === {len(paths)}")
+        browser.wait_for("!document.title.startsWith('(')", timeout=120)
+        browser.wait_for("!document.querySelector('.loading')")
+    browser.wait_for(
+        "Promise.all([...document.images].map((e) => e.decode().catch(() => 0))).then(() => true)"
+    )
+    picture = Image.open(io.BytesIO(browser.screenshot(whole_page=True))).convert("RGB")
+    end = browser.evaluate(
+        "document.querySelector('#results').hidden ? document.body.scrollHeight"
+        " : document.querySelector('#results').getBoundingClientRect().bottom + scrollY"
+    )
+    return picture.crop((0, 0, width, min(picture.height, round(end) + 8, shot.height)))
+
+
+def write(picture: Image.Image, path: Path) -> int:
+    """Write a PNG with as many colours as its size allows; return its bytes."""
+    for colours in (256, 128, 64, 32):
+        picture.quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST:
+            break
+    return path.stat().st_size
+
+
+if __name__ == "__main__":
+    main()
