@@ -1,9 +1,12 @@
 """Speed of the model against the straightforward way, in one run on one machine.
 
-    python benchmarks/speed.py --model mfclip --out benchmarks/results/speed.json
+    python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
 
 Every figure is the median of several rounds after a warm-up, the ways taking turns in each round,
-so that a machine whose speed drifts drifts for all of them alike.
+so that a machine whose speed drifts drifts for all of them alike (`mfclip.benchmark.timing`). The
+ways: ``straightforward.py``; PyTorch as training has it (fp32, bf16); and the engines of
+`mfclip.engines`, whose int8 graph is quantised on made pictures, which is enough for its speed.
+Each row stands beside the target that was set for it.
 """
 
 from __future__ import annotations
@@ -11,8 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,37 +24,39 @@ from torch import nn
 
 import straightforward
 from mfclip.batch import Batch
-from mfclip.labels import Labels
+from mfclip.benchmark.roofline import (
+    Ceiling,
+    Flops,
+    count_flops,
+    fraction_reached,
+    measure_ceilings,
+    to_json,
+)
+from mfclip.benchmark.subject import made_batch
+from mfclip.benchmark.timing import Timing, Way, pinned_threads, time_ways
+from mfclip.engines.load import build_engine
+from mfclip.errors import MfclipError
 from mfclip.model.build import create_model
 from mfclip.model.patch_selector import select_richest_patch
 from mfclip.provenance import provenance
 
 BATCH = 24
-KINDS = (
-    Labels(False),
-    Labels(True, "entire_face_synthesis", "diffusion", "DDPM"),
-    Labels(True, "entire_face_synthesis", "diffusion", "LatDiff"),
-    Labels(True, "entire_face_synthesis", "diffusion", "CollDiff"),
-    Labels(True, "attribute_manipulation", "diffusion", "Diffae"),
-    Labels(True, "attribute_manipulation", "gan", "LatTrans"),
-    Labels(True, "attribute_manipulation", "gan", "IAFaces"),
-    Labels(True, "face_swap", "diffusion", "DiffFace"),
-    Labels(True, "face_swap", "gan", "FSLSD"),
-    Labels(True, "face_swap", "gan", "FaceSwapper"),
+
+TARGETS = {
+    "patch_selection": {"fp32": 20.0},
+    "vision_and_verdict": {"fp32": 5.0, "bf16": 12.0, "int8": 25.0},
+    "training_step": {"fp32": 2.5, "bf16": 5.0},
+}
+"""How many times faster than the straightforward way the best way in each number type should be."""
+
+ENGINES = (
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("onnx", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
 )
-
-Way = Callable[[], Any]
-
-
-def make_batch() -> Batch:
-    """Half real, half fake 8-bit pictures of smooth noise with grain, as photographs are."""
-    coarse = torch.rand(BATCH, 3, 28, 28)
-    images = nn.functional.interpolate(coarse, size=(224, 224), mode="bicubic").clamp(0, 1)
-    images = (images + 0.03 * torch.randn_like(images)).clamp(0, 1)
-    images = (images * 255).round() / 255
-    labels = tuple(KINDS[0] if i % 2 else KINDS[1 + i // 2 % 9] for i in range(BATCH))
-    target = torch.tensor([int(known.is_fake) for known in labels])
-    return Batch(images, target, labels, torch.arange(BATCH))
 
 
 def scoring_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
@@ -69,7 +72,28 @@ def scoring_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
         with torch.autocast("cpu", torch.bfloat16):
             return fast(last.images)
 
-    return {"straightforward": straight, "fp32": lambda: fast(last.images), "bf16": bf16}
+    ways: dict[str, Way] = {"straightforward": straight, "fp32": lambda: fast(last.images)}
+    return {**ways, "bf16": bf16, **engine_ways(model, batch)}
+
+
+def engine_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
+    """The engines that are installed, named ``openvino bf16`` and the like."""
+
+    def judging(engine: Any) -> Way:
+        return lambda: engine.judge(batch.images).logits
+
+    ways = {}
+    for name, precision in ENGINES:
+        try:
+            ways[f"{name} {precision}"] = judging(open_engine(model, name, precision, batch))
+        except MfclipError as error:
+            print(f"left out: {name} {precision}: {error}")
+    return ways
+
+
+def open_engine(model: nn.Module, name: Any, precision: Any, batch: Batch) -> Any:
+    """Put the model into an engine."""
+    return build_engine(model.eval(), name, precision, torch.device("cpu"))
 
 
 def training_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
@@ -112,32 +136,99 @@ def selection_ways(size: int, batch: Batch) -> dict[str, Way]:
     }
 
 
-def measure(ways: dict[str, Way], rounds: int) -> dict[str, Any]:
-    """Time each way once a round; return seconds and ratios to the straightforward way."""
-    results = {name: way() for name, way in ways.items()}  # warm-up
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - began)
-    slow = seconds["straightforward"]
+def measure(
+    what: str, ways: dict[str, Way], rounds: int, flops: Flops | None, ceilings: dict[str, Ceiling]
+) -> dict[str, Any]:
+    """Time the ways in turn; give rates, ratios to the straightforward way, and the targets."""
+    results = {name: way() for name, way in ways.items()}  # warm-up, and what they compute
+    timings = time_ways(ways, rounds=rounds)
+    slow = timings["straightforward"]
     out: dict[str, Any] = {}
-    for name, times in seconds.items():
-        median = statistics.median(times)
+    for name, timing in timings.items():
+        precision = name.split()[-1]
         out[name] = {
-            "seconds": {"median": median, "min": min(times), "max": max(times)},
-            "images_per_second": BATCH / median,
-            "times_faster": statistics.median(a / b for a, b in zip(slow, times, strict=True)),
+            "seconds": timing.to_json(),
+            "images_per_second": BATCH / timing.median,
+            "times_faster": timing.times_faster(slow),
             "largest_difference": difference(results["straightforward"], results[name]),
+            "fraction_of_ceiling": fraction(flops, timing, ceilings.get(precision)),
         }
-    return out
+    return {**out, "targets": judge(TARGETS[what], out)}
+
+
+def fraction(flops: Flops | None, timing: Timing, ceiling: Ceiling | None) -> float | None:
+    """Part of what the measured ceilings allow; None where there is no ceiling of that type."""
+    if flops is None or ceiling is None:
+        return None
+    return fraction_reached(flops, timing.median, ceiling)
+
+
+def judge(targets: dict[str, float], ways: dict[str, Any]) -> dict[str, Any]:
+    """Set the fastest way of each number type beside its target."""
+    found = {}
+    for precision, target in targets.items():
+        fitting = {name: way for name, way in ways.items() if name.split()[-1] == precision}
+        best = max(fitting, key=lambda name: fitting[name]["times_faster"], default=None)
+        found[precision] = {
+            "target": target,
+            "best": best,
+            "reached": fitting[best]["times_faster"] if best else None,
+        }
+    return found
 
 
 def difference(left: Any, right: Any) -> float:
     """Largest difference of what two ways computed."""
     left, right = (x[0] if isinstance(x, tuple) else x for x in (left, right))
     return float((torch.as_tensor(left) - torch.as_tensor(right)).abs().max())
+
+
+def run(name: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Measure everything about one model."""
+    torch.manual_seed(0)
+    # the straightforward way has no shared targets: the same loss for both
+    spa = {"mode": "batch", "batch_size": BATCH, "shared_targets": False}
+    model, batch = create_model(name, spa=spa), made_batch(BATCH)
+    size = model.vision_encoder.patch_size
+    ceilings = measure_ceilings(torch.device("cpu"))
+    with torch.no_grad():
+        judging = count_flops(lambda: model.eval()(batch.images))
+    model.train()
+    training = training_ways(model, batch)
+    report: dict[str, Any] = {
+        "command": f"python benchmarks/speed.py --model {name}",
+        "model": name,
+        "batch": BATCH,
+        "rounds": rounds,
+        "threads": threads,
+        **asdict(provenance()),
+        "ceilings_flops_per_second": to_json(ceilings),
+        "flops_of_a_batch": asdict(judging),
+        "patch_selection": measure(
+            "patch_selection", selection_ways(size, batch), rounds, None, ceilings
+        ),
+    }
+    with torch.inference_mode():
+        ways = scoring_ways(model, batch)
+        report["vision_and_verdict"] = measure(
+            "vision_and_verdict", ways, rounds, judging, ceilings
+        )
+    flops = count_flops(training["fp32"])
+    report["training_step"] = measure("training_step", training, rounds, flops, ceilings)
+    return report
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print one line a way, and one a target."""
+    for what in TARGETS:
+        for name, way in report[what].items():
+            if name != "targets":
+                rate, times = way["images_per_second"], way["times_faster"]
+                print(f"{what:20} {name:16} {rate:9.1f} images/s {times:7.2f} x")
+        for precision, found in report[what]["targets"].items():
+            reached = found["reached"]
+            text = "not measured" if reached is None else f"{reached:.2f} x by {found['best']}"
+            print(f"{what:20} {precision}: target {found['target']} x, reached {text}")
 
 
 def main() -> None:
@@ -148,28 +239,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
-    # the straightforward way has no shared targets: the same loss for both
-    spa = {"mode": "batch", "batch_size": BATCH, "shared_targets": False}
-    model, batch = create_model(arguments.model, spa=spa), make_batch()
-    size = model.vision_encoder.patch_size
-    report: dict[str, Any] = {
-        "command": "python benchmarks/speed.py",
-        "model": arguments.model,
-        "batch": BATCH,
-        "rounds": arguments.rounds,
-        "threads": arguments.threads,
-        **asdict(provenance()),
-        "patch_selection": measure(selection_ways(size, batch), arguments.rounds),
-    }
-    with torch.inference_mode():
-        report["vision_and_verdict"] = measure(scoring_ways(model, batch), arguments.rounds)
-    report["training_step"] = measure(training_ways(model, batch), arguments.rounds)
-    text = json.dumps(report, indent=2)
+    with pinned_threads(arguments.threads):
+        report = run(arguments.model, arguments.rounds, arguments.threads)
     if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
 
 
 if __name__ == "__main__":
