@@ -13,6 +13,7 @@ from mfclip.cli.data import data
 from mfclip.cli.demo import demo
 from mfclip.cli.evaluate import evaluate
 from mfclip.cli.experiment import experiment
+from mfclip.cli.export import export
 from mfclip.cli.predict import predict
 from mfclip.cli.release import release
 from mfclip.cli.serve import serve
@@ -38,7 +39,7 @@ def root(
         raise typer.Exit
 
 
-for command in (train, evaluate, release, predict, demo, benchmark, serve):
+for command in (train, evaluate, release, export, predict, demo, benchmark, serve):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(experiment, name="experiment")

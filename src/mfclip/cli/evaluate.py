@@ -16,7 +16,7 @@ MAX_ROWS = 20
 """Pictures without a score that are listed on the terminal; metrics.json has no limit."""
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
     manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
     weights: Annotated[
         str | None,

@@ -51,7 +51,10 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="A .safetensors file, a run's folder or a hub id; default: embedded."),
+        typer.Option(
+            help="A .safetensors file, a run's folder, a hub id or an exported file; "
+            "default: embedded."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,

@@ -32,7 +32,7 @@ def to_onnx(graph: VisionGraph) -> bytes:
             torch.onnx.export(
                 graph,
                 (example,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the annotation forgets files
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT],

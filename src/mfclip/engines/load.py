@@ -13,6 +13,7 @@ from mfclip.detectors import load_detector
 from mfclip.device import find_device
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.engine import Engine, EngineName, Precision
+from mfclip.engines.exported import Exported, is_exported, read_exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.onnx_engine import OnnxEngine
 from mfclip.engines.openvino_engine import OpenVinoEngine
@@ -37,10 +38,12 @@ def load_engine(
     """Load weights into an engine.
 
     Args:
-        weights: as `mfclip.detectors.load_detector` takes them.
+        weights: as `mfclip.detectors.load_detector` takes them, or an exported ``.onnx`` or
+            ``.xml`` file, which belongs to one engine and precision.
         engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: the fastest that is installed, on a
             GPU torch.
-        precision: ``fp32`` (taken for None), or ``bf16`` (torch and openvino).
+        precision: ``fp32``, ``bf16`` (torch and openvino), or None: what the file was exported for,
+            else fp32.
         device: as `mfclip.device.find_device` takes it; onnx and openvino run on the CPU only.
 
     Returns:
@@ -52,10 +55,31 @@ def load_engine(
         WeightsError: the weights cannot be used.
     """
     place = find_device(device)
+    if weights is not None and is_exported(weights):
+        return _load_exported(Path(weights), engine, precision)
     name = choose_engine(engine, place)
-    kind = check_precision(name, precision or "fp32", place)
     detector, card = load_detector(weights)
+    precision = precision or card.get("export", {}).get("precision", "fp32")
+    kind = check_precision(name, precision, place)
     return build_engine(detector, name, kind, place), card
+
+
+def _load_exported(path: Path, engine: str, precision: str | None) -> tuple[Engine, dict[str, Any]]:
+    """Load a file that belongs to one engine and one precision."""
+    exported = read_exported(path)
+    if engine not in {"auto", exported.engine}:
+        message = f"{path} was exported for engine {exported.engine}, but got engine {engine!r}"
+        raise ConfigError(f"{message}; use auto, or the weights it was made from")
+    if precision not in {None, exported.precision}:
+        message = f"{path} was exported in {exported.precision}, but got precision {precision!r}"
+        raise ConfigError(f"{message}; leave precision out, or export again")
+    return run_exported(exported), exported.card
+
+
+def run_exported(exported: Exported) -> Engine:
+    """Start the engine of an exported graph."""
+    start = OnnxEngine if exported.engine == "onnx" else OpenVinoEngine
+    return start(exported.graph, exported.facts, exported.precision)
 
 
 def build_engine(
@@ -64,7 +88,7 @@ def build_engine(
     """Make an engine of a detector in memory, which stays as it is."""
     if name == "torch":
         return TorchEngine(detector, precision, device)
-    graph = VisionGraph(detector)
+    graph = VisionGraph(detector, split_first=precision != "fp32")
     engine = OnnxEngine if name == "onnx" else OpenVinoEngine
     return engine(to_onnx(graph), graph.facts, precision)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mfclip.engines.engine import EngineName, Judged, ModelFacts, Precision
-from mfclip.errors import WeightsError, require
+from mfclip.errors import ConfigError, WeightsError, require
 
 
 class OpenVinoEngine:
@@ -22,6 +22,7 @@ class OpenVinoEngine:
             a property of the model itself.
 
     Raises:
+        ConfigError: the processor has no bf16.
         MissingExtraError: openvino is not installed.
         WeightsError: OpenVINO cannot read the graph.
     """
@@ -31,9 +32,12 @@ class OpenVinoEngine:
     def __init__(self, model: Any, facts: ModelFacts, precision: Precision = "fp32") -> None:
         openvino = require("openvino", extra="export")
         core = openvino.Core()
+        if precision == "bf16" and not has_bf16(core):
+            raise ConfigError("this processor does not compute in bf16; use precision fp32")
+        rest = "f32" if precision == "fp32" or not has_bf16(core) else "bf16"
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": rest,  # of what is not int8 in an int8 model
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         try:
@@ -41,7 +45,7 @@ class OpenVinoEngine:
                 model = core.read_model(model)
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            raise WeightsError(f"OpenVINO cannot read this graph: {error}") from error
+            raise WeightsError(f"OpenVINO cannot run this graph: {error}") from error
         self.precision = precision
         self.facts, self.image_size = facts, facts.image_size
         self._names = [output.names for output in compiled.outputs]
@@ -56,3 +60,8 @@ class OpenVinoEngine:
             for name in names
         }
         return Judged(found["logits"], found.get("features"), found.get("patch_index"))
+
+
+def has_bf16(core: Any) -> bool:
+    """Whether the processor computes in bf16."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -30,7 +30,8 @@ class TorchEngine:
         self.facts, self.image_size = graph.facts, graph.facts.image_size
         self.device = device or torch.device("cpu")
         self._names = graph.outputs
-        self._graph = graph.to(self.device, memory_format=torch.channels_last)
+        graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
+        self._graph = graph.to(self.device)
 
     @torch.inference_mode()
     def judge(self, images: Float[Tensor, "b 3 h w"]) -> Judged:

@@ -11,6 +11,9 @@ from torch import nn
 from mfclip.config import EvaluateSettings
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
+from mfclip.engines import load_engine
+from mfclip.engines.detector import EngineDetector
+from mfclip.engines.exported import is_exported
 from mfclip.errors import ConfigError, require
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import fit_threshold
@@ -19,7 +22,7 @@ from mfclip.evaluate.score import Progress, score_manifest
 from mfclip.evaluate.scores import Scores, write_text
 
 
-def evaluate_weights(
+def evaluate_weights(  # noqa: PLR0913 - the command has as many
     weights: str | Path | None,
     manifest: Manifest,
     out: Path,
@@ -28,12 +31,14 @@ def evaluate_weights(
     fit_split: str | None = None,
     settings: EvaluateSettings | None = None,
     device: str = "cpu",
+    engine: str = "torch",
+    precision: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score one split and write ``scores.csv``, ``metrics.json`` and ``metrics.md``.
 
     Args:
-        weights: as `load_detector` takes them.
+        weights: as `load_detector` takes them, or an exported file.
         manifest: holds the split.
         out: folder of the results.
         split: what is scored.
@@ -41,6 +46,8 @@ def evaluate_weights(
             validation when the weights were trained.
         settings: batch size, resamples, bins; the defaults if omitted.
         device: where the detector runs.
+        engine: see `mfclip.engines.load_engine`; torch is the reference that figures refer to.
+        precision: of the engine; None leaves it to `settings`, or to an exported file.
         progress: called after each batch with the pictures done and all pictures.
 
     Raises:
@@ -56,8 +63,7 @@ def evaluate_weights(
     part = manifest.split(split)
     settings = settings or EvaluateSettings()
     out.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
-    detector, card = load_detector(weights)
-    detector.to(device)
+    detector, card = _load(weights, engine, precision, device)
     threshold = card.get("threshold")
     if fit_split is not None:
         fitted = _score(detector, card, manifest.split(fit_split), settings, None).scored
@@ -75,6 +81,18 @@ def evaluate_weights(
     evaluation.write(out / "metrics.json")
     write_text(out / "metrics.md", evaluation.to_markdown())
     return evaluation
+
+
+def _load(
+    weights: str | Path | None, engine: str, precision: str | None, device: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a plain detector where nothing else is asked for."""
+    if is_exported(weights) or engine != "torch" or precision is not None:
+        wanted = "auto" if is_exported(weights) and engine == "torch" else engine
+        running, card = load_engine(weights, wanted, precision, device)
+        return EngineDetector(running), card
+    detector, card = load_detector(weights)
+    return detector.to(device), card
 
 
 def _score(

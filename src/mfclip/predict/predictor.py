@@ -27,6 +27,7 @@ from mfclip.data.transforms import Pixels, prepare_face
 from mfclip.detectors import find_weights, load_detector
 from mfclip.device import find_device
 from mfclip.engines import Engine, Judged, load_engine
+from mfclip.engines.exported import is_exported
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError, InputError, WeightsError
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
@@ -121,7 +122,8 @@ class Predictor:
         """Load weights and their card.
 
         Args:
-            weights: a safetensors file, a run's folder or a hub id; None for the embedded ones.
+            weights: a safetensors file, a run's folder, a hub id, or an exported file; None for
+                the embedded ones.
             device: see `Predictor`.
             threshold: see `Predictor`.
             finder: None does as the command line does: every face is found, cut out as the
@@ -136,7 +138,7 @@ class Predictor:
             ConfigError: no such device or engine, or a threshold outside [0, 1].
             MissingExtraError: the engine is not installed.
         """
-        path = find_weights(weights)
+        path = Path(weights) if is_exported(weights) else find_weights(weights)
         running, card = load_engine(path, engine, precision, device)
         source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
         finder = finder or DetectedFaces(
@@ -156,6 +158,9 @@ class Predictor:
         if self._detector is None:
             if self.source is None:
                 raise WeightsError("this engine was handed over without its model")
+            if is_exported(self.source):
+                message = f"{self.source} holds a graph and not the model; name the weights it"
+                raise WeightsError(f"{message} was exported from to get heat maps")
             self._detector = load_detector(self.source)[0]
         return self._detector
 
