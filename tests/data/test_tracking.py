@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 
-from mfclip.data.tracking import FaceTracker, Rectangle
+from mfclip.data.tracking import FaceTracker, Rectangle, look_of
 
 
 def face(x: float, side: float = 20.0) -> Rectangle:
@@ -37,3 +43,43 @@ def test_faces_far_apart_keep_their_numbers_in_any_order(
     tracker.follow([face(100.0 * place) for place in range(4)])
     moved = [face(100.0 * place + moves[place]) for place in order]
     assert tracker.follow(moved) == list(order)
+
+
+FRAMES = {"collins": (150, 40, 300, 190), "hopper": (160, 120, 370, 330)}
+
+
+def portrait(name: str) -> Image.Image:
+    path = Path(str(files("mfclip").joinpath(f"assets/demo/photo/{name}.jpg")))
+    return Image.open(path).convert("RGB").crop(FRAMES[name])
+
+
+def test_two_people_in_one_place_keep_apart_when_the_film_cuts_between_them() -> None:
+    looks = [look_of(np.asarray(portrait(name))) for name in ("collins", "hopper")]
+    tracker = FaceTracker()
+    numbers = [tracker.follow([face(0.0)], [looks[cut]])[0] for cut in (0, 0, 1, 0, 1, 1)]
+    assert numbers == [0, 0, 1, 0, 1, 1]
+    blind = FaceTracker()
+    assert [blind.follow([face(0.0)])[0] for _ in range(6)] == [0] * 6
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_light_turn_and_shift_leave_the_look(name: str) -> None:
+    plain = portrait(name)
+    look = look_of(np.asarray(plain))
+    assert look is not None
+    assert float(look @ look) == pytest.approx(1)
+    for changed in (
+        ImageEnhance.Brightness(plain).enhance(0.6),
+        plain.rotate(6),
+        plain.transform(plain.size, Image.Transform.AFFINE, (1, 0, 6, 0, 1, -6)),
+    ):
+        other = look_of(np.asarray(changed))
+        assert other is not None
+        assert float(look @ other) > 0.8
+
+
+def test_a_crop_without_contrast_may_be_anybody() -> None:
+    assert look_of(np.full((40, 40, 3), 90, np.uint8)) is None
+    tracker = FaceTracker()
+    tracker.follow([face(0.0)], [look_of(np.asarray(portrait("hopper")))])
+    assert tracker.follow([face(0.0)], [None]) == [0]

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mfclip.data.video import check_ends, frames, probe, write_video
+import mfclip.data.video as video_module
+from mfclip.data.video import check_ends, frames, frames_at, probe, scan, write_video
 from mfclip.errors import InputError
 
 av = pytest.importorskip("av")
@@ -65,6 +66,41 @@ def test_jumping_to_keyframes_equals_decoding_all(tmp_path, gop):
         for frame in frames(path, count=count):
             np.testing.assert_array_equal(frame.image, whole[frame.index])
     assert [f.index for f in frames(path, count=200)] == list(range(70))
+
+
+def test_a_late_frame_is_reached_by_a_jump(tmp_path, monkeypatch):
+    path = encode(tmp_path / "long.mp4", [grey(i % 60) for i in range(300)], gop=20)
+    decoded = []
+    plain = video_module._good_frames
+
+    def counted(container, stream):
+        for frame in plain(container, stream):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(video_module, "_good_frames", counted)
+    (late,) = frames_at(path, scan(path), [290])
+    assert number_of(late) == 290 % 60
+    assert len(decoded) <= 20
+    decoded.clear()
+    assert len(list(frames(path, every=1))) == 300
+    assert len(decoded) == 300
+
+
+def test_frames_of_two_sizes_are_all_read(tmp_path):
+    """A transport stream of two, joined end to end."""
+    parts = [
+        encode(tmp_path / f"{part}.ts", [grey(9, size)] * 10, times=times)
+        for part, size, times in (
+            (0, (48, 64), [40 * i for i in range(10)]),
+            (1, (64, 96), [800 + 40 * i for i in range(10)]),
+        )
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shapes = [frame.image.shape[:2] for frame in frames(joined, every=1)]
+    assert shapes[-10:] == [(64, 96)] * 10
+    assert set(shapes[:-10]) == {(48, 64)}
 
 
 def test_frames_come_one_by_one(video):

@@ -19,7 +19,7 @@ from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 
-GREYS = (40, 200, 120, 80, 60, 160, 100, 140)
+GREYS = (40, 200, 120, 80, 60, 150, 100, 140)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_variable_frame_rate_keeps_the_true_times(judge: Predictor, tmp_path: Pa
 
 
 def test_whole_frames_are_judged_where_the_finder_takes_the_whole(tmp_path: Path) -> None:
-    judge = Predictor(Brightness(), {"resize": 16}, device="cpu")
+    judge = Predictor(Brightness(), {"resize": 16, "threshold": 0.7}, device="cpu")
     frames = [np.full((96, 160, 3), grey, np.uint8) for grey in GREYS]
     video = judge_video(judge, encode(tmp_path / "whole.mkv", frames, lossless=True))
     assert video.score == pytest.approx(np.mean(GREYS) / 255, abs=1e-3)
@@ -177,6 +177,15 @@ def test_no_face_offers_the_way_out(judge: Predictor, tmp_path: Path) -> None:
     message = r"dark.mp4: no face found in any of the 4 frames.*--whole"
     with pytest.raises(InputError, match=message):
         judge_video(judge, film)
+
+
+def test_a_part_that_is_forged_is_named(judge: Predictor, tmp_path: Path) -> None:
+    greys = [40] * 4 + [200] * 3 + [40] * 5
+    frames = [draw((10, 20, 40, grey)) for grey in greys]
+    video = judge_video(judge, encode(tmp_path / "part.mkv", frames, lossless=True))
+    assert video.verdict == "uncertain"
+    (note,) = notes(video)
+    assert note.startswith("3 of 12 frames of this face, from 00:00.160 to 00:00.240, would be")
 
 
 def test_few_frames_with_a_face_are_a_warning(judge: Predictor, tmp_path: Path) -> None:

@@ -7,14 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 Rectangle: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom, pixels."""
+
+Look: TypeAlias = NDArray[np.float32]
+"""How a face looks, from `look_of`."""
 
 REACH = 0.75
 """How far a face may move between two frames, in sides of its box."""
 
 GROWTH = 2.0
 """How many times larger or smaller a face may become between two frames."""
+
+ALIKE = 0.6
+"""Likeness of two looks from which they may be of one person (``benchmarks/tracking.py``)."""
+
+COARSE = 4
+"""Side of the grid of colours that makes a look."""
+
+LEAST_CONTRAST = 0.05
+"""Crops with less, as a part of their brightness, look like any other."""
 
 
 @dataclass
@@ -23,7 +39,8 @@ class FaceTracker:
 
     Overlap alone would lose faces here, since the frames lie far apart in time: a face belongs to
     a track if its middle moved at most `REACH` sides and its side changed at most `GROWTH` times.
-    The closest pairs are matched first; a face that fits no track begins a new one.
+    The closest pairs are matched first; a face that fits no track begins a new one. Where looks are
+    given, two people framed alike after a cut are mostly kept apart; nobody is recognised.
 
     Attributes:
         patience: frames in which a face may be missing before its track ends; None for ever. It
@@ -37,18 +54,26 @@ class FaceTracker:
     """
 
     patience: int | None = None
-    _last: dict[int, tuple[Rectangle, int]] = field(default_factory=dict)
+    _last: dict[int, tuple[Rectangle, Look | None, int]] = field(default_factory=dict)
     _begun: int = 0
     _now: int = 0
 
-    def follow(self, boxes: Sequence[Rectangle]) -> list[int]:
-        """Return the number of each face's track, in the order of `boxes`."""
+    def follow(
+        self, boxes: Sequence[Rectangle], looks: Sequence[Look | None] | None = None
+    ) -> list[int]:
+        """Return the number of each face's track, in the order of `boxes`.
+
+        Args:
+            boxes: of the faces in the next frame.
+            looks: of the same faces; None for what may be anybody.
+        """
         self._forget()
+        looks = looks or [None] * len(boxes)
         pairs = sorted(
             (apart, track, place)
-            for track, (seen, _) in self._last.items()
+            for track, (seen, look, _) in self._last.items()
             for place, box in enumerate(boxes)
-            if (apart := _distance(seen, box)) <= REACH
+            if (apart := _distance(seen, box)) <= REACH and _is_alike(look, looks[place])
         )
         numbers: dict[int, int] = {}
         for _, track, place in pairs:
@@ -58,7 +83,7 @@ class FaceTracker:
             if place not in numbers:
                 numbers[place] = self._begun
                 self._begun += 1
-            self._last[numbers[place]] = (box, self._now)
+            self._last[numbers[place]] = (box, looks[place], self._now)
         self._now += 1
         return [numbers[place] for place in range(len(boxes))]
 
@@ -66,7 +91,27 @@ class FaceTracker:
         if self.patience is None:
             return
         oldest = self._now - self.patience - 1
-        self._last = {track: seen for track, seen in self._last.items() if seen[1] >= oldest}
+        self._last = {track: seen for track, seen in self._last.items() if seen[-1] >= oldest}
+
+
+def look_of(crop: NDArray[np.uint8]) -> Look | None:
+    """Describe how a face looks by a coarse grid of its colours, whatever the light.
+
+    Args:
+        crop: RGB, height x width x 3, cut and turned the same way for all faces.
+
+    Returns:
+        A vector of length 1; None for a crop without contrast.
+    """
+    grid = Image.fromarray(crop).resize((COARSE, COARSE), Image.Resampling.BOX)
+    colours = np.asarray(grid, np.float32).ravel()
+    colours = colours / max(1.0, float(colours.mean())) - 1
+    length = float(np.linalg.norm(colours))
+    return colours / length if length >= LEAST_CONTRAST * math.sqrt(colours.size) else None
+
+
+def _is_alike(one: Look | None, other: Look | None) -> bool:
+    return one is None or other is None or float(one @ other) >= ALIKE
 
 
 def _side(box: Rectangle) -> float:

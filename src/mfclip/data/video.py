@@ -33,6 +33,9 @@ QUALITY = 18
 TICK = Fraction(1, 90_000)
 """Seconds to which the times of written frames are rounded; the clock of MPEG."""
 
+WORTH_A_JUMP = 8
+"""Frames that are decoded rather than jumped over: those read in a row are never sought."""
+
 SLACK = 0.5
 """Seconds by which the stated end of a whole video may lie behind its last frame."""
 
@@ -348,7 +351,9 @@ def _decode(path: Path, contents: Contents, wanted: Sequence[int]) -> Iterator[t
         for index, following in zip(wanted, [*wanted[1:], contents.count], strict=True):
             target = int(contents.stamps[index])
             key = _key_before(contents.keys, target)
-            if reached is not None and key is not None and key > reached.pts:
+            here = contents.stamps[0] if reached is None else reached.pts
+            skipped = np.diff(np.searchsorted(contents.stamps, [here, key or here]))[0]
+            if skipped > WORTH_A_JUMP:
                 container.seek(key, stream=stream, backward=True)
                 source = _good_frames(container, stream)
             reached = _first_from(target, reached, source)

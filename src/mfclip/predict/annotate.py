@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mfclip.data.parallel import Progress, silent
+from mfclip.data.transforms import Pixels
 from mfclip.data.video import Frame, frames_at, scan, write_frames
 from mfclip.predict.prediction import Box
 from mfclip.predict.verdict import Verdict
@@ -122,8 +123,8 @@ def _move(one: Box, other: Box, part: float) -> Box:
     return Box(left, top, right, bottom)
 
 
-def draw_marks(image: np.ndarray, marks: Sequence[Mark], video: VideoPrediction) -> np.ndarray:
-    """Draw boxes and labels on a copy of a frame, RGB uint8."""
+def draw_marks(image: Pixels, marks: Sequence[Mark], video: VideoPrediction) -> Pixels:
+    """Draw boxes and labels on a copy of a frame, RGB."""
     if not marks:
         return image
     picture = Image.fromarray(image)

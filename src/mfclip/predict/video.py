@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mfclip.data.ahead import read_ahead
 from mfclip.data.parallel import Progress, silent
-from mfclip.data.tracking import FaceTracker
+from mfclip.data.tracking import FaceTracker, look_of
 from mfclip.data.transforms import Pixels
 from mfclip.data.video import Contents, Frame, check_ends, frames_at, scan
 from mfclip.errors import InputError
@@ -30,6 +30,7 @@ from mfclip.predict.video_prediction import (
     find_moments,
     find_suspect,
     least_frames,
+    timecode,
 )
 
 WAITING = 4
@@ -46,6 +47,9 @@ MOMENTS = 5
 
 APART = 1 / 40
 """Distance between them, as a part of the video's length."""
+
+PARTLY = 0.25
+"""Share of frames that would be called fake from which a video that is not gets a warning."""
 
 SAME = 0.5
 """Overlap from which a face found again is the one that was judged."""
@@ -237,7 +241,9 @@ def _look(
         except InputError:  # no face
             crops = []
         height, width = frame.image.shape[:2]
-        numbers = tracker.follow([_rectangle(crop.box, width, height) for crop in crops])
+        boxes = [_rectangle(crop.box, width, height) for crop in crops]
+        looks = [look_of(crop.pixels) if crop.box else None for crop in crops]
+        numbers = tracker.follow(boxes, looks)
         yield _Look(frame.index, frame.seconds, (width, height), crops, numbers)
 
 
@@ -326,6 +332,13 @@ def _cautions(video: VideoPrediction, num_wanted: int) -> Iterator[str]:
         yield (
             f"no face is seen in {least} frames or more: the verdict rests on "
             f"{len(suspect.frames)}; look at more frames with --frames or --every"
+        )
+    called = [f.seconds for f in suspect.frames if video.bands.verdict(f.score) == "fake"]
+    if video.verdict != "fake" and len(called) >= max(2, PARTLY * len(suspect.frames)):
+        yield (
+            f"{len(called)} of {len(suspect.frames)} frames of this face, from "
+            f"{timecode(called[0])} to {timecode(called[-1])}, would be called fake by themselves: "
+            "perhaps only a part of the video is forged"
         )
     for track in video.tracks:
         is_short = len(track.frames) < least
