@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -330,6 +331,36 @@ class TestInBrowser:
             page.browser.click("#file-2 .actions .button")
             assert len(page.texts(".card")) == 3
             assert page.browser.evaluate("document.activeElement.id") == "file-3"
+
+    def test_files_are_dropped_and_pasted(self, page: Page) -> None:
+        coded = base64.b64encode((DEMO / "real/collins.jpg").read_bytes()).decode()
+        page.browser.evaluate(
+            f"window.given = new DataTransfer(); given.items.add(new File("
+            f"[Uint8Array.from(atob('{coded}'), (c) => c.charCodeAt())], 'face.jpg'))"
+        )
+        page.browser.evaluate("dispatchEvent(new DragEvent('drop', {dataTransfer: given}))")
+        page.browser.evaluate(
+            "document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: given}))"
+        )
+        page.browser.wait_for("document.querySelectorAll('.verdict-line').length === 2")
+        assert page.texts(".score b")[0] == page.texts(".score b")[1]
+        page.browser.evaluate(
+            "dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))"
+        )
+        assert "no file" in page.text("#drop-hint")
+
+    def test_times_sizes_and_shares_are_written_as_people_do(self, page: Page) -> None:
+        written = page.browser.evaluate(
+            "import('/page/words.js').then((w) => ["
+            "w.clock(59.96), w.clock(3725.5, 0), w.clock(3.2), w.bytes(900), w.bytes(200 * 2 ** 20),"
+            "w.percent(0.004), w.percent(0.09), w.percent(0), w.timeLeft(3), w.timeLeft(31),"
+            "w.timeLeft(70), w.kindName('face_swap'), w.kindName('gan')])"
+        )
+        assert written == [
+            "1:00.0", "1:02:06", "0:03.2", "900 B", "200 MB", "0.4%", "9%", "0%",
+            "a few seconds left", "about 35 seconds left", "about 2 minutes left",
+            "face swap", "GAN",
+        ]  # fmt: skip
 
     def test_cancelling_makes_the_service_forget(self, page: Page, film: Path) -> None:
         page.give(film)

@@ -100,6 +100,10 @@ function glance({ name, summary, glance: item }) {
     make("span", { class: "glance" }, make("span", { class: "glance-name" }, name), state));
 }
 
+function hint(text) {
+  $("drop-hint").textContent = text;
+}
+
 function say(text) {
   $("announce").textContent = text;
 }
@@ -136,6 +140,7 @@ function listen() {
     event.preventDefault();
     mark(-dragDepth);
     takeIn(event.dataTransfer.files);
+    if (!event.dataTransfer.files.length) hint("That was no file. Save the picture first, then drop it here.");
   });
   addEventListener("pagehide", ({ persisted }) => { if (!persisted) cards.forEach((card) => card.dispose()); });
 }
@@ -159,7 +164,7 @@ async function introduce() {
     $("origin").textContent = `mfclip ${version}`;
     showModel(answer.models[0], $("model-facts"), $("bands"));
     $("keep-text").textContent = `The answer stays in its memory for ${words.timeSpan(server.keep_seconds)}, or until you remove it.`;
-    $("drop-hint").textContent = `or paste a picture. Up to ${words.bytes(server.max_bytes)}, videos up to ${words.timeSpan(server.max_video_seconds)}.`;
+    hint(`or paste a picture. Up to ${words.bytes(server.max_bytes)}, videos up to ${words.timeSpan(server.max_video_seconds)}.`);
   } catch (error) {
     $("model-facts").replaceChildren(make("p", { class: "failure" }, icon("error"), `The service says nothing of its model: ${error.message}.`));
   }

@@ -44,11 +44,11 @@ export function bytes(number) {
 
 /** Seconds as a player shows them: 0:03.2, 1:02:03. */
 export function clock(seconds, decimals = 1) {
-  const whole = Math.floor(seconds + 1e-9);
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  const rest = (seconds - 60 * Math.floor(whole / 60)).toFixed(decimals);
-  const padded = rest.padStart(decimals ? 3 + decimals : 2, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${padded}` : `${minutes}:${padded}`;
+  const rounded = Number(seconds.toFixed(decimals));
+  const minutes = Math.floor(rounded / 60);
+  const rest = (rounded - 60 * minutes).toFixed(decimals).padStart(decimals ? 3 + decimals : 2, "0");
+  const hours = Math.floor(minutes / 60);
+  return hours ? `${hours}:${String(minutes % 60).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
 /** A message as a sentence, with capital and full stop. */
