@@ -24,6 +24,7 @@ from torch import nn
 
 import straightforward
 from mfclip.batch import Batch
+from mfclip.benchmark.int8 import quantised_engine
 from mfclip.benchmark.roofline import (
     Ceiling,
     Flops,
@@ -85,14 +86,16 @@ def engine_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
     ways = {}
     for name, precision in ENGINES:
         try:
-            ways[f"{name} {precision}"] = judging(open_engine(model, name, precision, batch))
+            ways[f"{name} {precision}"] = judging(open_engine(model, name, precision))
         except MfclipError as error:
             print(f"left out: {name} {precision}: {error}")
     return ways
 
 
-def open_engine(model: nn.Module, name: Any, precision: Any, batch: Batch) -> Any:
+def open_engine(model: nn.Module, name: Any, precision: Any) -> Any:
     """Put the model into an engine."""
+    if precision == "int8":
+        return quantised_engine(model.eval())
     return build_engine(model.eval(), name, precision, torch.device("cpu"))
 
 

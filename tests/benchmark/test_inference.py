@@ -9,7 +9,6 @@ from mfclip.benchmark.inference import (
     ENGINES,
     flops_of_image,
     measure_inference,
-    open_engines,
     search_batch,
 )
 from mfclip.benchmark.roofline import Ceiling, count_flops
@@ -26,6 +25,7 @@ def test_operations_of_a_batch_are_those_of_its_images(tiny_subject: Subject) ->
     assert (three.convolution, three.product) == (3 * one.convolution, 3 * one.product)
 
 
+@pytest.mark.slow
 def test_every_engine_is_a_row_or_named_as_absent(tiny_subject: Subject) -> None:
     ceilings = {"fp32": Ceiling(1e9, 1e9)}
     rows, absent = measure_inference(tiny_subject, CPU, batch_size=2, rounds=2, ceilings=ceilings)
@@ -38,14 +38,6 @@ def test_every_engine_is_a_row_or_named_as_absent(tiny_subject: Subject) -> None
     assert torch_row.flops is not None
     assert torch_row.flops.total == 2 * flops_of_image(tiny_subject).total
     assert [row.fraction is None for row in rows] == [row.precision != "fp32" for row in rows]
-
-
-def test_engines_judge_what_the_detector_judges(tiny_subject: Subject) -> None:
-    engines, _ = open_engines(tiny_subject, CPU)
-    images = made_images(2, 32)
-    with torch.no_grad():
-        expected = tiny_subject.load()(images)
-    torch.testing.assert_close(engines["torch fp32"].judge(images).logits, expected)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mfclip.benchmark.int8 import quantised_engine
 from mfclip.benchmark.memory import peak_memory
 from mfclip.benchmark.record import Row
 from mfclip.benchmark.roofline import Ceiling, Flops, count_flops
@@ -44,12 +45,16 @@ def open_engines(subject: Subject, device: torch.device) -> tuple[dict[str, Engi
     for name, precision in ENGINES:
         title = f"{name} {precision}"
         try:
-            engines[title], _ = load_engine(
-                subject.weights, engine=name, precision=precision, device=str(device)
-            )
+            engines[title] = _open(subject, name, precision, device)
         except (ConfigError, MissingExtraError, WeightsError) as error:
             absent.append(f"{title}: {error}")
     return engines, absent
+
+
+def _open(subject: Subject, name: str, precision: str, device: torch.device) -> Engine:
+    if precision == "int8" and device.type == "cpu":
+        return quantised_engine(subject.load())
+    return load_engine(subject.weights, engine=name, precision=precision, device=str(device))[0]
 
 
 def measure_inference(

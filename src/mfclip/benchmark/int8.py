@@ -1,0 +1,35 @@
+"""A detector in int8 for timing only: quantised on made pictures, its scores are not checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from mfclip.benchmark.feed import made_manifest
+from mfclip.engines import Engine
+from mfclip.engines.convert import to_onnx
+from mfclip.engines.exported import Exported
+from mfclip.engines.graph import VisionGraph
+from mfclip.engines.load import run_exported
+from mfclip.errors import require
+from mfclip.export.quantise import quantise
+
+CALIBRATION_IMAGES = 16
+
+
+def quantised_engine(detector: nn.Module) -> Engine:
+    """Quantise as `mfclip.export` does, but on a few made pictures.
+
+    The arithmetic, and so the speed, is that of an exported file; the ranges, and so the scores,
+    are not. For use, ``mfclip export`` measures both.
+
+    Raises:
+        MissingExtraError: openvino or nncf is not installed.
+    """
+    openvino = require("openvino", extra="export")
+    graph = VisionGraph(detector, split_first=True)
+    content = openvino.Core().read_model(to_onnx(graph))
+    exported = Exported("openvino", "int8", graph.facts, {}, content)
+    with made_manifest(CALIBRATION_IMAGES) as manifest:
+        return run_exported(replace(exported, graph=quantise(exported, manifest)))
