@@ -86,6 +86,24 @@ def render_training(results: Path) -> str:
     return "\n".join(lines)
 
 
+def render_trials(results: Path) -> str:
+    """Draw what each trial reached on validation, and how far it is from the base."""
+    report = _read(results, "trials")
+    if report is None:
+        return MISSING
+    ways = [way for way in report["trials"]["base"] if way != "epochs"]
+    lines = [
+        f"| trial | epochs | {' | '.join(ways)} | centre - base |",
+        "|---" * (len(ways) + 3) + "|",
+    ]
+    for name, trial in report["trials"].items():
+        cells = [f"{trial[way]['auc']['value']:.3f}" if way in trial else "-" for way in ways]
+        gain = trial["centre"]["difference"]
+        apart = f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+        lines.append(f"| `{name}` | {trial['epochs']} | {' | '.join(cells)} | {apart} |")
+    return "\n".join(lines)
+
+
 def render_speed(results: Path) -> str:
     """Draw images a second of the straightforward way, and how many times faster the others are."""
     lines = ["| model | what | straightforward | fp32 | bf16 |", "|---" * 5 + "|"]
@@ -290,6 +308,7 @@ def main() -> None:
         "scores": render(results),
         "verdicts": render_verdicts(find_weights(None)),
         "training": render_training(results),
+        "trials": render_trials(results),
         "speed": render_speed(results),
         "robustness": render_robustness(results),
         "quality": render_quality(results),

@@ -169,6 +169,14 @@ def test_json_and_report_files(folder: Path, weights: str) -> None:
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["r.html", "r.json"]
 
 
+def test_a_report_that_ends_in_pdf_is_one(folder: Path, weights: str) -> None:
+    done = run("in/sub", "--whole", "--weights", weights, "--report", "out/r.PDF")
+    assert done.exit_code == 0, done.exception
+    data = (folder / "out/r.PDF").read_bytes()
+    assert data.startswith(b"%PDF-")
+    assert data.count(b"/Subtype /Image") == 5  # picture, model input, heat map, patch, noise
+
+
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_an_output_that_cannot_be_written_is_one_clear_line(
     folder: Path, weights: str, option: str

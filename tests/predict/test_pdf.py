@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from films import Brightness, Squares, draw, encode
 from mfclip.errors import MissingExtraError
-from mfclip.predict import pdf
+from mfclip.predict import pdf, pdf_pages
 from mfclip.predict.pdf import PdfReport
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.verdict import read_bands
+from mfclip.predict.video import judge_video, look_closer
 
 CARD = {
     "trained_on": "faces (of) 2024",
@@ -37,7 +39,7 @@ CARD = {
 @pytest.fixture
 def core_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where only the extra `report` is installed: no matplotlib, so no font of many letters."""
-    monkeypatch.setattr(pdf, "find_spec", lambda _: None)
+    monkeypatch.setattr(pdf_pages, "find_spec", lambda _: None)
 
 
 @pytest.fixture
@@ -130,6 +132,21 @@ def test_many_faces_fill_many_pages_and_are_counted(
         report.add(replace(first, pixels=None))
     assert report.tally.summary(5, 0).endswith("This report shows the first 5 faces.")
     assert report.render().count(b"/Type /Page\n") >= 3
+
+
+@pytest.mark.usefixtures("core_font")
+def test_a_video_is_shown_with_its_moments(tmp_path: Path) -> None:
+    frames = [draw((10, 20, 40, grey)) for grey in (40, 250, 90, 240)]
+    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    judge = Predictor(Brightness(), card, device="cpu", finder=Squares())
+    video = judge_video(judge, encode(tmp_path / "film.mkv", frames, lossless=True))
+    report = PdfReport(judge.describe())
+    report.add_video(video, look_closer(judge, video, video.moments))
+    data = report.render()
+    text = text_of(data)
+    for words in ("1 video judged", "film.mkv", f"score {video.score:.3f}", video.sha256, "ffv1"):
+        assert words in text, words
+    assert data.count(b"/Subtype /Image") == len(video.moments)
 
 
 def test_document_is_written_whole(results: list[Result], tmp_path: Path) -> None:
