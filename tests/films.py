@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
-from torch import Tensor, nn, stack, zeros_like
+from torch import Tensor, nn, ones, stack, zeros_like
 
 from mfclip.errors import InputError
 from mfclip.predict.faces import Crop
@@ -78,6 +78,10 @@ class Brightness(nn.Module):
 
     image_size = 16
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(ones(()))
+
     def forward(self, images: Tensor) -> Tensor:
-        mean = images.mean((1, 2, 3)).clamp(1e-4, 1 - 1e-4)
+        mean = (self.gain * images).mean((1, 2, 3)).clamp(1e-4, 1 - 1e-4)
         return stack([zeros_like(mean), (mean / (1 - mean)).log()], 1)

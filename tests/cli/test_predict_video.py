@@ -118,3 +118,17 @@ def test_a_copy_that_cannot_be_is_refused_before_anything_is_judged(
     assert isinstance(done.exception, ConfigError)
     assert message in str(done.exception)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_film_whose_size_changes_is_judged_but_not_copied(folder: Path) -> None:
+    parts = [draw((10, 20, 40, 90), size=size) for size in ((96, 256), (128, 320))]
+    with (folder / "joined.ts").open("wb") as joined:
+        for number, part in enumerate(parts):
+            times = [800 * number + 40 * i for i in range(10)]
+            path = encode(folder / f"{number}.ts", [part] * 10, times=times)
+            joined.write(path.read_bytes())
+    done = run("joined.ts", annotate=Path("copies"))
+    assert done.exit_code == 0
+    assert "no copy: expected pictures of" in done.stderr
+    assert "1 video judged" in done.stdout
+    assert list((folder / "copies").iterdir()) == []
