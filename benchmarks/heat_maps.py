@@ -193,6 +193,33 @@ def _pointing(
     }
 
 
+NAMES = {
+    "hottest": "its hottest 10%",
+    "another_face": "the hottest 10% of another face",
+    "square": "a square of 10%, anywhere",
+    "scattered": "10% of the pixels, scattered",
+}
+
+
+def _words(figure: dict[str, float]) -> str:
+    return "{mean:.2f} ({low:.2f} to {high:.2f})".format(**figure)
+
+
+def render(report: dict[str, Any]) -> str:
+    """Write the figures as two Markdown tables."""
+    fall = report["deletion"]["fall"]
+    lines = ["| greyed out | the score falls by |", "|---|---|"]
+    lines += [f"| {words} | {_words(fall[name])} |" for name, words in NAMES.items()]
+    lines += ["", "| edit | hottest point in it | the same before the edit | its area |"]
+    lines += ["|---|---|---|---|"]
+    for name, found in report["pointing"].items():
+        own = found["all"]
+        keys = ("hottest_inside", "untouched_inside", "chance")
+        figures = " | ".join(_words(own[key]) for key in keys)
+        lines.append(f"| {name.replace('_', ' ')} | {figures} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure both and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -221,6 +248,7 @@ def main() -> None:
     pointed = FaceDataset(real, **sizes)
     report["pointing"] = measure_pointing(detector, pointed, real.samples, card["threshold"])
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(render(report))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +48,12 @@ def test_mistakes_are_named_before_any_work(kinds_manifest: Manifest, tmp_path: 
         write_picture("fig1a", kinds_manifest, tmp_path / "a.gif", weights=[absent])
     with pytest.raises(ConfigError, match="tsne shows one detector, but got 2 weights"):
         write_picture("tsne", kinds_manifest, tmp_path / "a.png", weights=[absent, absent])
+
+
+def test_the_docs_hold_the_measured_figures() -> None:
+    root = Path(__file__).resolve().parents[2]
+    render = runpy.run_path(str(root / "benchmarks" / "heat_maps.py"))["render"]
+    measured = json.loads((root / "benchmarks/results/heat_maps.json").read_text())
+    page = (root / "docs" / "figures.md").read_text()
+    for table in render(measured).split("\n\n"):
+        assert table in page, "docs/figures.md is out of date: run benchmarks/heat_maps.py"

@@ -19,6 +19,7 @@ from mfclip.visualise.similarity import (
     choose_batch,
     draw_similarity,
     known_faces,
+    largest_batch,
     similarity_matrices,
 )
 
@@ -27,7 +28,8 @@ def test_matrices_are_those_of_the_loss(named: Named, kinds_manifest: Manifest) 
     model = named.model
     assert isinstance(model, MFCLIP)
     assert model.contrastive is not None
-    faces = named.read(choose_batch(kinds_manifest))[:6]  # the most that this SPA weighs
+    assert largest_batch(named) == 6  # the side of A in these weights
+    faces = named.read(choose_batch(kinds_manifest, 6))
     with torch.no_grad():
         model.contrastive.attention.weight.normal_()
         plain, weighted = similarity_matrices(named, faces)
@@ -44,7 +46,8 @@ def test_without_text_half_the_remembered_prompts_serve(
     named: Named, weights: Path, kinds_manifest: Manifest
 ) -> None:
     (half,) = load_named([weights.parent.parent / "half.safetensors"], "cpu")
-    faces = named.read(choose_batch(kinds_manifest))[:6]
+    assert largest_batch(half) == 24
+    faces = named.read(choose_batch(kinds_manifest, 6))
     (matrix,) = similarity_matrices(half, faces)  # its SPA is gone, too
     assert np.allclose(matrix.values, similarity_matrices(named, faces)[0].values, atol=1e-5)
     unknown = Labels(True, "face_swap", "gan", "nobody knows")
@@ -60,6 +63,7 @@ def test_without_text_half_the_remembered_prompts_serve(
 def test_a_batch_holds_every_kind_alike(kinds_manifest: Manifest) -> None:
     batch = choose_batch(kinds_manifest)
     assert len(batch) == 20  # four of each of five kinds, at most 24 in all
+    assert len(choose_batch(kinds_manifest, 3)) == 3
     assert [sample.labels for sample in batch][::4] == [KINDS[k] for k in (0, 1, 3, 2, 4)]
 
 

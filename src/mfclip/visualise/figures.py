@@ -17,6 +17,7 @@ from mfclip.visualise.similarity import (
     choose_batch,
     draw_similarity,
     known_faces,
+    largest_batch,
     similarity_matrices,
 )
 from mfclip.visualise.style import check_ending, save_figure
@@ -76,7 +77,7 @@ def _patch_noise(detectors: Sequence[Named], manifest: Manifest, seed: int) -> A
 def _similarity(detectors: Sequence[Named], manifest: Manifest, seed: int) -> Any:
     for detector in detectors:
         manifest = known_faces(detector, manifest)
-    batch = choose_batch(manifest, seed=seed)
+    batch = choose_batch(manifest, min(map(largest_batch, detectors)), seed=seed)
     matrices = [m for one in detectors for m in similarity_matrices(one, one.read(batch))]
     return draw_similarity(matrices, [sample.labels for sample in batch])
 

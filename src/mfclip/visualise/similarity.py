@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfclip.data.dataset import FaceItem
 from mfclip.data.manifest import Manifest
@@ -17,6 +17,7 @@ from mfclip.errors import WeightsError
 from mfclip.labels import Labels
 from mfclip.model.ftg import prompt_labels, prompts
 from mfclip.model.mfclip import MFCLIP
+from mfclip.model.spa import SamplePairAttention
 from mfclip.model.tokenizer import tokenize
 from mfclip.visualise.faces import Named, choose_faces, kind_of
 from mfclip.visualise.style import LABEL, NOTE, TITLE, new_figure
@@ -41,10 +42,18 @@ class Matrix:
     weighted: bool = False
 
 
-def choose_batch(manifest: Manifest, *, seed: int = 0) -> Manifest:
-    """Choose up to `SIDE` faces, the generators in turn, ordered by kind."""
+def choose_batch(manifest: Manifest, side: int = SIDE, *, seed: int = 0) -> Manifest:
+    """Choose up to `side` faces, equally many of each generator, ordered by it, real ones first."""
     kinds = len({kind_of(sample.labels) for sample in manifest})
-    return choose_faces(manifest, max(1, SIDE // kinds), seed=seed)
+    chosen = choose_faces(manifest, max(1, side // kinds), seed=seed)
+    return Manifest(chosen.samples[:side], chosen.root)
+
+
+def largest_batch(detector: Named) -> int:
+    """Return how many faces the figure can hold: in ``batch`` mode SPA's matrix has a size."""
+    attention = _attention(detector.model)
+    weight = getattr(attention, "weight", None)
+    return SIDE if weight is None else min(SIDE, len(weight))
 
 
 @torch.no_grad()
@@ -65,7 +74,7 @@ def similarity_matrices(detector: Named, faces: Sequence[FaceItem]) -> list[Matr
     vision = torch.cat([model.encode_image(images) for images in detector.batches(faces)])
     cosine = vision @ language.T
     out = [Matrix(f"{detector.name}: without SPA", cosine.cpu().numpy())]
-    attention = getattr(model.contrastive, "attention", None)
+    attention = _attention(model)
     if attention is not None:
         weighted = attention(vision, language, 1.0)
         out.append(Matrix(f"{detector.name}: with SPA", weighted.cpu().numpy(), True))
@@ -133,6 +142,12 @@ def known_faces(detector: Named, manifest: Manifest) -> Manifest:
             "generators it was trained on"
         )
     return kept
+
+
+def _attention(model: nn.Module) -> SamplePairAttention | None:
+    """Return a model's SPA; None without, or where it acts behind the softmax."""
+    loss = getattr(model, "contrastive", None)
+    return None if getattr(loss, "literal", False) else getattr(loss, "attention", None)
 
 
 def _encode_prompts(model: MFCLIP, labels: Sequence[Labels]) -> Float[Tensor, "n d"]:
