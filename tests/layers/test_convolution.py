@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,16 +74,6 @@ def train_on(stages: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {"out": out.detach(), "images": images.grad, **gradients, **dict(stages.named_buffers())}
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_training_equals_the_layers_in_a_row_to_the_bit(layout: torch.memory_format) -> None:
-    own = make_stages()
-    plain = nn.Sequential(*copy.deepcopy(own))
-    images = pictures(3, 16).contiguous(memory_format=layout)
-    actual, expected = train_on(own, images), train_on(plain, images)
-    assert len(expected) == 2 + 5 * 4 + 5 * 3
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
-
-
 def test_recomputed_activations_change_no_loss_gradient_or_statistic() -> None:
     kept, recomputed = make_stages(), make_stages()
     recomputed.checkpoint_activations = True
@@ -112,20 +100,6 @@ def test_checkpoints_hold_only_the_inputs_of_the_stages() -> None:
     first, second = images.numel(), 3 * 4 * 8 * 8
     assert held[1] <= first + second
     assert held[0] > 6 * held[1]
-
-
-def test_folded_batch_norm_judges_as_the_layers_in_a_row() -> None:
-    stages, images = make_stages(), pictures(2, 16)
-    train_on(stages, images)
-    stages.eval()
-    with torch.no_grad():
-        folded = stages(images)
-        plain = nn.Sequential(*stages)(images)
-    assert_close(folded, plain)
-    assert_close(stages(images), plain)  # with gradients nothing is folded
-    stages[1].running_mean += 1  # read anew in every pass
-    with torch.no_grad():
-        assert (stages(images) - folded).abs().max() > 1e-2
 
 
 def test_the_first_convolution_stays_in_float32_under_autocast() -> None:
