@@ -30,6 +30,9 @@ DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
 LARGEST = 250_000
 """Bytes of a picture, at most."""
 
+FLAT = 48
+"""Colours of a picture that stay exactly as they are."""
+
 FORGED, ALONE = range(35, 70), 20
 """Frames in which the first face is forged; frames before the second face comes."""
 
@@ -145,11 +148,21 @@ def take(browser: Chromium, url: str, shot: Shot, folder: Path) -> Image.Image:
 
 def write(picture: Image.Image, path: Path) -> int:
     """Write a PNG with as many colours as its size allows; return its bytes."""
-    for colours in (256, 128, 64, 32):
-        picture.quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    for colours in (256, 160, 96):
+        picture.quantize(palette=_palette(picture, colours)).save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             break
     return path.stat().st_size
+
+
+def _palette(picture: Image.Image, colours: int) -> Image.Image:
+    """Keep the most frequent colours, which are those of the page, and share out the others."""
+    frequent = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
+    kept = [value for _, colour in frequent[:FLAT] for value in colour]
+    rest = picture.quantize(colours - FLAT).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(kept + rest[: 3 * (colours - FLAT)])
+    return palette
 
 
 if __name__ == "__main__":

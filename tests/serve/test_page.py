@@ -8,7 +8,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mfclip.predict.predictor import Predictor
 from mfclip.serve.guard import Access
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve, run_server
+from serve.visit import CONTRASTS, Page, visit
 
 PAGE = Path(str(files("mfclip.serve").joinpath("page")))
 DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
@@ -32,62 +32,6 @@ in_browser = [
     pytest.mark.slow,
     pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine"),
 ]
-
-CONTRASTS = """
-(() => {
-  const parse = (c) => c.match(/[\\d.]+/g).map(Number);
-  const light = (c) => {
-    const [r, g, b] = c.map((v) => v / 255)
-      .map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const ground = (e) => {
-    for (; e; e = e.parentElement) {
-      const [r, g, b, a = 1] = parse(getComputedStyle(e).backgroundColor);
-      if (a === 1) return [r, g, b];
-    }
-    return [255, 255, 255];
-  };
-  const weak = [];
-  for (const e of document.querySelectorAll('body *')) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || !e.checkVisibility() || e.closest('.visually-hidden, .skip, option')) continue;
-    const style = getComputedStyle(e);
-    const ink = e instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(parse(ink).slice(0, 3)), light(ground(e))].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < 4.5) weak.push(`${e.tagName} ${e.textContent.slice(0, 30)}: ${ratio.toFixed(2)}`);
-  }
-  return weak;
-})()
-"""
-
-
-@dataclass
-class Page:
-    """The page of one server in the browser."""
-
-    browser: Chromium
-    live: Live
-
-    def judge(self, *paths: Path) -> None:
-        """Give files to the page and wait until nothing is under way."""
-        self.give(*paths)
-        self.browser.wait_for("!document.title.startsWith('(')", timeout=60)
-
-    def give(self, *paths: Path) -> None:
-        self.browser.choose_files("#files", paths)
-        self.browser.wait_for(f"document.querySelectorAll('.card').length >= {len(paths)}")
-
-    def text(self, selector: str) -> str:
-        text: str = self.browser.evaluate(f"document.querySelector({selector!r}).innerText")
-        return text
-
-    def texts(self, selector: str) -> list[str]:
-        found: list[str] = self.browser.evaluate(
-            f"[...document.querySelectorAll({selector!r})].map((e) => e.innerText)"
-        )
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -109,39 +53,8 @@ def server(judge: Predictor) -> Iterator[Live]:
 
 @pytest.fixture
 def page(browser: Chromium, server: Live) -> Iterator[Page]:
-    with _visit(browser, server) as page:
+    with visit(browser, server) as page:
         yield page
-
-
-class _visit:  # noqa: N801 - reads as a verb
-    """Open a server's page; afterwards no request left it, and the console is empty."""
-
-    def __init__(self, browser: Chromium, live: Live, expected: str = "") -> None:
-        self.page, self.expected = Page(browser, live), expected
-
-    def __enter__(self) -> Page:
-        browser = self.page.browser
-        browser.resize(1280, 860)
-        browser.prefer()
-        browser.open("about:blank")
-        browser.requests.clear()
-        browser.complaints.clear()
-        browser.open(self.page.live.url + "/")
-        browser.wait_for("!document.querySelector('#model-facts').innerText.includes('Asking')")
-        return self.page
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            return
-        own = (self.page.live.url, "data:", f"blob:{self.page.live.url}")
-        assert not [url for url in self.page.browser.requests if not url.startswith(own)]
-        expected = re.compile(self.expected) if self.expected else None
-        unexpected = [
-            text
-            for text in self.page.browser.complaints
-            if not (expected and expected.search(text))
-        ]
-        assert not unexpected
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +231,7 @@ class TestInBrowser:
         (tmp_path / "cut.jpg").write_bytes((DEMO / "photo/hopper.jpg").read_bytes()[:2000])
         Image.new("RGB", (200, 150), (90, 120, 90)).save(tmp_path / "meadow.png")
         names = ("notes.txt", "cut.jpg", "meadow.png")
-        with _visit(browser, server, expected="415") as page:
+        with visit(browser, server, expected="415") as page:
             page.judge(*(tmp_path / name for name in names), DEMO / "real/collins.jpg")
             told = page.texts(".failure")
             assert len(told) == 3
@@ -352,9 +265,10 @@ class TestInBrowser:
     def test_times_sizes_and_shares_are_written_as_people_do(self, page: Page) -> None:
         written = page.browser.evaluate(
             "import('/page/words.js').then((w) => ["
-            "w.clock(59.96), w.clock(3725.5, 0), w.clock(3.2), w.bytes(900), w.bytes(200 * 2 ** 20),"
-            "w.percent(0.004), w.percent(0.09), w.percent(0), w.timeLeft(3), w.timeLeft(31),"
-            "w.timeLeft(70), w.kindName('face_swap'), w.kindName('gan')])"
+            "w.clock(59.96), w.clock(3725.5, 0), w.clock(3.2), w.bytes(900),"
+            "w.bytes(200 * 2 ** 20), w.percent(0.004), w.percent(0.09), w.percent(0),"
+            "w.timeLeft(3), w.timeLeft(31), w.timeLeft(70),"
+            "w.kindName('face_swap'), w.kindName('gan')])"
         )
         assert written == [
             "1:00.0", "1:02:06", "0:03.2", "900 B", "200 MB", "0.4%", "9%", "0%",
@@ -376,7 +290,7 @@ class TestInBrowser:
     ) -> None:
         with (
             serve(Limits(queue=1), predictor=judge) as live,
-            _visit(browser, live, expected="429") as page,
+            visit(browser, live, expected="429") as page,
         ):
             with live.service.admit():
                 page.give(DEMO / "real/collins.jpg")
