@@ -220,7 +220,10 @@ def run_schemathesis(url: str, examples: int) -> dict[str, Any]:
         str(script), "run", f"{url}/openapi.json", "--seed", "0", "--max-examples", str(examples),
         "--exclude-checks", "positive_data_acceptance", "--request-timeout", "60", "--no-color",
     ]  # fmt: skip
-    run = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # it leaves notes where it runs
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=1800, check=False, cwd=folder
+        )
     cases = re.findall(r"(\d+) generated", run.stdout)
     failures = re.findall(r"❌ (\w+ .+): (\d+)", run.stdout)
     return {

@@ -114,7 +114,7 @@ def test_the_report_names_the_file_as_it_was_sent(live: Live) -> None:
     assert "<b>&" not in page
     assert hashlib.sha256(content).hexdigest() in page
     assert str(live.service.folder) not in page
-    assert page.count("data:image/") >= 4  # picture, face, patch, noise
+    assert page.count("data:image/") >= 5  # picture, face, heat map, patch, noise
 
 
 def test_a_deleted_job_is_unknown(live: Live) -> None:

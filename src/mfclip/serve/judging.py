@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
-from typing import Any
 
 from mfclip.data.transforms import Pixels
 from mfclip.errors import InputError, WeightsError
@@ -28,6 +28,9 @@ from mfclip.serve.upload import Upload
 
 HEAT_BATCH = 8
 """Faces whose heat maps are computed together."""
+
+MAX_HEAT = 16
+"""Faces of a picture that get a heat map, the largest: each takes as long as judging ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,17 @@ class Judge:
         predictions = [_expect(result, upload) for result in found]
         named = [replace(prediction, path=upload.name) for prediction in predictions]
         document = to_json(named, predictor.describe())
-        if upload.options.evidence:
-            self._add_evidence(document, upload, predictions)
-        if not report:
+        if not upload.options.evidence and not report:
             return Outcome(document)
-        page = Report(predictor.describe())
-        for prediction in predictions:
-            page.add(prediction)
-        return Outcome(document, _rename(page.render(), upload))
+        faces = [p.pixels for p in predictions if p.pixels is not None]
+        heat = self._heat_maps(faces)
+        if upload.options.evidence:
+            document["picture"] = show_picture(upload.path)
+            rows = zip(document["predictions"], predictions, heat, strict=True)
+            for entry, prediction, shown in rows:
+                entry["evidence"] = show_evidence(prediction, shown)
+        page = write_page(predictor, predictions, heat) if report else None
+        return Outcome(document, _rename(page, upload) if page else None)
 
     def judge_video(
         self, upload: Upload, *, check: Callable[[], None], progress: Callable[[int, int], None]
@@ -106,17 +112,8 @@ class Judge:
         whole.finder = WholePicture()
         return whole
 
-    def _add_evidence(
-        self, document: dict[str, Any], upload: Upload, predictions: Sequence[Prediction]
-    ) -> None:
-        document["picture"] = show_picture(upload.path)
-        heat = self._heat_maps([p.pixels for p in predictions if p.pixels is not None])
-        found = zip(document["predictions"], predictions, heat, strict=True)
-        for entry, prediction, shown in found:
-            entry["evidence"] = show_evidence(prediction, shown)
-
     def _heat_maps(self, faces: Sequence[Pixels]) -> list[Pixels | None]:
-        """Show where in each face its score was raised; a few faces at a time, for memory."""
+        """Show where in the first `MAX_HEAT` faces the score was raised."""
         maps: list[Pixels | None] = []
         with self._one_at_a_time:
             try:
@@ -124,11 +121,32 @@ class Judge:
             except WeightsError:  # an exported graph has no gradients
                 return [None] * len(faces)
             place = next(detector.parameters()).device
-            for first in range(0, len(faces), HEAT_BATCH):
-                part = faces[first : first + HEAT_BATCH]
+            for first in range(0, len(faces[:MAX_HEAT]), HEAT_BATCH):
+                part = faces[first : min(first + HEAT_BATCH, MAX_HEAT)]
                 heat = heat_map(detector, to_images(part).to(place))
                 maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
-        return maps
+        return maps + [None] * (len(faces) - len(maps))
+
+
+def write_page(
+    predictor: Predictor, predictions: Sequence[Prediction], heat: Sequence[Pixels | None]
+) -> str:
+    """Return the page on one picture.
+
+    Args:
+        predictor: what judged.
+        predictions: of the picture, with pixels; its file must still be there.
+        heat: the heat map of each; None where there is none.
+    """
+    page = Report(predictor.describe())
+    for prediction, shown in zip(predictions, heat, strict=True):
+        page.show_heat = None if shown is None else partial(_take, shown)
+        page.add(prediction)
+    return page.render()
+
+
+def _take(shown: Pixels, _: Pixels) -> Pixels:
+    return shown
 
 
 def _rename(page: str, upload: Upload) -> bytes:
