@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 from mfclip.data.transforms import Pixels
 from mfclip.data.video import Frame
 from mfclip.errors import InputError, require
-from mfclip.predict.pdf_pages import SOFT, Pages
+from mfclip.predict.pdf_pages import PER_ROW, SOFT, Pages
 from mfclip.predict.prediction import Prediction, Result
 from mfclip.predict.verdict import Bands, Verdict
 from mfclip.predict.video_prediction import VideoPrediction, timecode
@@ -51,6 +52,7 @@ class Entry:
         warnings: reasons to trust the score less.
         views: its pictures.
         rows: kinds, and facts about the file.
+        course: of a video's suspect face, time in seconds and score of each frame.
     """
 
     name: str
@@ -61,6 +63,14 @@ class Entry:
     warnings: Sequence[str]
     views: Sequence[View]
     rows: Rows
+    course: Sequence[tuple[float, float]] = ()
+
+    @property
+    def height(self) -> float:
+        """What it takes of a page, roughly, millimetres."""
+        pictures = 46.0 * math.ceil(len(self.views) / PER_ROW)
+        course = 30.0 * bool(self.course)
+        return 36.0 + 9.0 * len(self.warnings) + pictures + course + 6.5 * len(self.rows)
 
 
 class PdfReport:
@@ -142,6 +152,7 @@ class PdfReport:
                 notes,
                 views,
                 _video_rows(video),
+                [(frame.seconds, frame.score) for frame in video.suspect.frames],
             )
         )
 
@@ -166,7 +177,7 @@ class PdfReport:
         page.box(f"Evidence, not proof. {WARNING} How often it errs stands at the end.")
         for heading, entries in (("Videos", self._videos), ("Faces in pictures", self._faces)):
             if entries:
-                page.heading(heading)
+                page.heading(heading, follow=entries[0].height)
             for entry in entries:
                 _draw(page, entry)
         if failed := self.tally.failures[:MAX_ENTRIES]:
@@ -203,7 +214,7 @@ def _video_rows(video: VideoPrediction) -> Rows:
 
 
 def _draw(page: Pages, entry: Entry) -> None:
-    page.keep_together(95.0 if entry.views else 45.0)
+    page.keep_together(entry.height)
     page.text(entry.name, size=12.0, bold=True)
     if entry.caption:
         page.text(entry.caption, size=9.0, colour=SOFT)
@@ -212,6 +223,7 @@ def _draw(page: Pages, entry: Entry) -> None:
     page.text(explain_verdict(entry.verdict, entry.bands), size=9.0, colour=SOFT)
     for warning in entry.warnings:
         page.box(warning)
+    page.course(entry.course, entry.bands)
     page.pictures(entry.views)
     page.rows(entry.rows)
     page.gap(5.0)

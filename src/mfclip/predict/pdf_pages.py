@@ -66,9 +66,9 @@ class Pages:
         if self._pdf.get_y() + height > BOTTOM:
             self._pdf.add_page()
 
-    def heading(self, text: str) -> None:
-        """Write the heading of a section."""
-        self.keep_together(30.0)
+    def heading(self, text: str, follow: float = 15.0) -> None:
+        """Write the heading of a section, on the page of what follows, so many millimetres high."""
+        self.keep_together(15.0 + follow)
         self.gap(4.0)
         self.text(text, size=14.0, bold=True)
 
@@ -132,22 +132,34 @@ class Pages:
     def scale(self, score: float, bands: Bands) -> None:
         """Draw the bands from 0 to 1 and the score on them."""
         left, top, width, height = MARGIN, self._pdf.get_y() + 1.5, 100.0, 5.0
-        high = min(bands.fake_from, 1.0)
-        zones: list[tuple[Verdict, float, float]] = [
-            ("real", 0.0, bands.real_below),
-            ("uncertain", bands.real_below, high),
-            ("fake", high, 1.0),
-        ]
         self._pdf.set_font(self._family, size=7)
         self._pdf.set_text_color(*INK)
-        for verdict, start, end in zones:
-            if end > start:
-                self._pdf.set_fill_color(*COLOURS[verdict])
-                self._pdf.set_xy(left + width * start, top)
-                self._pdf.cell(width * (end - start), height, verdict, fill=True, align="C")
+        for verdict, start, end in _zones(bands):
+            self._pdf.set_fill_color(*COLOURS[verdict])
+            self._pdf.set_xy(left + width * start, top)
+            self._pdf.cell(width * (end - start), height, verdict, fill=True, align="C")
         self._pdf.set_fill_color(*INK)
         self._pdf.rect(left + width * score - 0.5, top - 1.2, 1.0, height + 2.4, style="F")
         self._pdf.set_xy(MARGIN, top + height + 2)
+
+    def course(self, points: Sequence[tuple[float, float]], bands: Bands) -> None:
+        """Draw scores over time on the bands, 1 on top; nothing for a single one."""
+        if len(points) < 2:  # noqa: PLR2004
+            return
+        top, height, left, width = self._pdf.get_y() + 1, 20.0, MARGIN, WIDTH
+        for verdict, start, end in _zones(bands):
+            self._pdf.set_fill_color(*COLOURS[verdict])
+            self._pdf.rect(left, top + height * (1 - end), width, height * (end - start), style="F")
+        first, last = points[0][0], points[-1][0]
+        unit = width / max(last - first, 1e-9)
+        places = [(left + (t - first) * unit, top + height * (1 - score)) for t, score in points]
+        self._pdf.set_draw_color(*INK)
+        self._pdf.set_line_width(0.4)
+        self._pdf.polyline(places)
+        self._pdf.set_line_width(0.2)
+        self._pdf.set_xy(MARGIN, top + height + 0.5)
+        caption = f"Score over time, from {first:.1f} to {last:.1f} seconds; top = 1, fake."
+        self.text(caption, size=7.0, colour=SOFT)
 
     def pictures(self, views: Sequence[View]) -> None:
         """Place pictures in rows, each with its caption below."""
@@ -190,6 +202,17 @@ class Pages:
         """Replace characters that the font lacks: plain ones where they exist, else their code."""
         glyphs = getattr(self._pdf.fonts.get(self._family.lower()), "cmap", None)
         return "".join(c if _has(glyphs, c) else _spell(c, glyphs) for c in text)
+
+
+def _zones(bands: Bands) -> list[tuple[Verdict, float, float]]:
+    """Return where each verdict begins and ends on the scale, leaving out those without room."""
+    high = min(bands.fake_from, 1.0)
+    ends: list[tuple[Verdict, float, float]] = [
+        ("real", 0.0, bands.real_below),
+        ("uncertain", bands.real_below, high),
+        ("fake", high, 1.0),
+    ]
+    return [zone for zone in ends if zone[2] > zone[1]]
 
 
 def _add_fonts(pdf: Any) -> str:
