@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from helpers import KINDS, TINY, pictures, tiny_model
+from helpers import KINDS, TINY, fill, pictures, tiny_model
 from mfclip.config import build_config
-from mfclip.detectors import save_detector
+from mfclip.detectors import build_detector, save_detector
 from mfclip.engines import Engine, load_engine
 from mfclip.engines import load as load_module
 from mfclip.engines.load import build_engine, choose_engine
@@ -124,3 +125,34 @@ def test_what_does_not_exist_is_refused(weights: Path) -> None:
         load_engine(weights, "openvino", "fp64", device="cpu")
     with pytest.raises(WeightsError, match="no exported file"):
         load_engine(weights.with_suffix(".onnx"), device="cpu")
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "vit": {"options": {"patch_size": 8, "width": 24, "depth": 1, "num_heads": 3}},
+    "cvit": {k: TINY[k] for k in ("embed_dim", "num_heads", "mlp_ratio", "image")},
+}
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", SIZES)
+def test_other_detectors_give_their_logits(name: str, engine: str) -> None:
+    settings = build_config({"model": {"name": name, "image_size": 32, **SIZES[name]}}).model
+    detector = fill(build_detector(settings)).eval()
+    judged = build_engine(detector, engine, "fp32", CPU).judge(pictures(3))
+    with torch.no_grad():
+        _close(judged.logits, detector(pictures(3)))
+    assert judged.features is None
+    assert judged.patch_index is None
+
+
+def test_a_detector_that_onnx_cannot_hold_runs_with_torch(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = build_config({"model": {"name": "freqnet", "image_size": 32}}).model
+    path = tmp_path / "freqnet.safetensors"
+    save_detector(build_detector(settings), settings, path, card={})
+    with pytest.raises(ConfigError, match="runs with engine torch only"):
+        load_engine(path, "onnx", device="cpu")
+    engine, _ = load_engine(path, "auto", device="cpu")
+    assert engine.name == "torch"
+    assert len(capfd.readouterr().out) < 500  # not the whole graph

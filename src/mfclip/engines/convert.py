@@ -26,6 +26,8 @@ def to_onnx(graph: VisionGraph) -> bytes:
     size = graph.facts.image_size
     example = torch.linspace(0, 1, 2 * 3 * size * size).view(2, 3, size, size)
     buffer = io.BytesIO()
+    # else it prints the whole graph when an operation is missing
+    getattr(torch._C, "_jit_set_onnx_log_enabled", bool)(False)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:

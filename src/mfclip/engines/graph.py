@@ -90,9 +90,13 @@ class _Vision(nn.Module):
         self.image_encoder = _for_use(encoder.image_encoder)
         if split_first and self.image_encoder is not None:
             stages = self.image_encoder.get_submodule("stages")
+            assert isinstance(stages, nn.Sequential)
+            assert isinstance(stages[0], nn.Conv2d)
             stages[0] = SplitConvolution(stages[0])
         self.noise_encoder = _for_use(encoder.noise_encoder)
-        self.head = copy.deepcopy(model.head)
+        norm, _, linear = copy.deepcopy(model.head)
+        assert isinstance(linear, nn.Linear)
+        self.norm, self.linear = norm, linear
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         parts, rest = [], []
@@ -111,9 +115,9 @@ class _Vision(nn.Module):
 
     def _classify(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b 2"]:
         """Apply the head without a matrix product: what follows the last one stays in fp32."""
-        norm, _, linear = self.head
-        rows = [(norm(features) * row).sum(1, keepdim=True) for row in linear.weight]
-        return torch.cat(rows, dim=1) + linear.bias
+        normed = self.norm(features)
+        rows = [(normed * row).sum(1, keepdim=True) for row in self.linear.weight]
+        return torch.cat(rows, dim=1) + self.linear.bias
 
     def _residual(self, levels: Float[Tensor, "b 3 p p"]) -> Float[Tensor, "b 3 p p"]:
         """Filter as `mfclip.model.srm.noise_residual` does, the planes summed by the filters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +20,8 @@ from mfclip.engines.openvino_engine import OpenVinoEngine
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError
 
-Choice: TypeAlias = Literal["auto", "torch", "onnx", "openvino"]
+ENGINES: dict[str, EngineName] = {"torch": "torch", "onnx": "onnx", "openvino": "openvino"}
+PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16", "int8": "int8"}
 
 PACKAGES: dict[EngineName, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
@@ -61,7 +62,12 @@ def load_engine(
     detector, card = load_detector(weights)
     precision = precision or card.get("export", {}).get("precision", "fp32")
     kind = check_precision(name, precision, place)
-    return build_engine(detector, name, kind, place), card
+    try:
+        return build_engine(detector, name, kind, place), card
+    except ConfigError:
+        if engine != "auto" or name == "torch":
+            raise
+        return build_engine(detector, "torch", kind, place), card  # ONNX lacks an operation
 
 
 def _load_exported(path: Path, engine: str, precision: str | None) -> tuple[Engine, dict[str, Any]]:
@@ -99,11 +105,10 @@ def choose_engine(engine: str, device: torch.device) -> EngineName:
     Raises:
         ConfigError: an unknown name.
     """
-    for known in get_args(EngineName):
-        if engine == known:
-            return known
+    if engine in ENGINES:
+        return ENGINES[engine]
     if engine != "auto":
-        choices = ", ".join(get_args(Choice))
+        choices = ", ".join(["auto", *ENGINES])
         raise ConfigError(f"expected engine to be one of [{choices}], but got {engine!r}")
     if device.type == "cpu":
         for name, packages in PACKAGES.items():
@@ -127,8 +132,7 @@ def check_precision(name: EngineName, precision: str, device: torch.device) -> P
         raise ConfigError("onnxruntime has no bf16 on processors; use engine openvino or torch")
     if name != "torch" and device.type != "cpu":
         raise ConfigError(f"engine {name} runs on the CPU only; use device cpu, or engine torch")
-    for known in get_args(Precision):
-        if precision == known:
-            return known
-    choices = ", ".join(get_args(Precision))
+    if precision in PRECISIONS:
+        return PRECISIONS[precision]
+    choices = ", ".join(PRECISIONS)
     raise ConfigError(f"expected precision to be one of [{choices}], but got {precision!r}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +48,17 @@ def quantise_on(exported: Exported, images: Sequence[np.ndarray]) -> Any:
     Raises:
         MissingExtraError: nncf is not installed.
     """
-    with _quiet():
-        nncf = require("nncf", extra="export")
-        scope = None
-        if exported.facts.patch_size is not None:
-            scope = nncf.IgnoredScope(patterns=list(FULL_PRECISION))
-        return nncf.quantize(
-            exported.graph,
-            nncf.Dataset(images),
-            subset_size=len(images),
-            preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=scope,
-        )
+    nncf = _import_nncf()
+    scope = None
+    if exported.facts.patch_size is not None:
+        scope = nncf.IgnoredScope(patterns=list(FULL_PRECISION))
+    return nncf.quantize(
+        exported.graph,
+        nncf.Dataset(images),
+        subset_size=len(images),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=scope,
+    )
 
 
 def _faces(exported: Exported, part: Manifest) -> list[np.ndarray]:
@@ -75,19 +73,16 @@ def _faces(exported: Exported, part: Manifest) -> list[np.ndarray]:
     return list(torch.cat(batches)[:, None].numpy())
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep nncf from sending usage data, and from logging; its bars of progress stay."""
+def _import_nncf() -> Any:
+    """Import nncf so that it sends no usage data, and logs nothing but errors."""
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        yield
+        nncf = require("nncf", extra="export")
     finally:
-        logger.setLevel(level)
         if before is None:
             del os.environ["NNCF_CI"]
         else:
             os.environ["NNCF_CI"] = before
+    nncf.set_log_level(logging.ERROR)
+    return nncf

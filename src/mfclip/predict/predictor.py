@@ -138,7 +138,7 @@ class Predictor:
             ConfigError: no such device or engine, or a threshold outside [0, 1].
             MissingExtraError: the engine is not installed.
         """
-        path = Path(weights) if is_exported(weights) else find_weights(weights)
+        path = Path(weights or "") if is_exported(weights) else find_weights(weights)
         running, card = load_engine(path, engine, precision, device)
         source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
         finder = finder or DetectedFaces(
