@@ -31,6 +31,8 @@ def test_an_output_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> 
     target = str(tmp_path / "file" / "speed.json")
     done = CliRunner().invoke(app, ["benchmark", "all", *QUICK, "--json", target])
     assert "is a file, not a folder" in str(done.exception)
+    done = CliRunner().invoke(app, ["benchmark", "all", *QUICK, "--json", str(tmp_path)])
+    assert "it is a folder; name a file in it" in str(done.exception)
 
 
 def test_other_parts_are_refused() -> None:

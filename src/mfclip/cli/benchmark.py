@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mfclip.cli.output import refuse_unwritable
+from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,10 +65,10 @@ def benchmark(
 
     settings = Settings(model, batch_size, threads, device=device)
     parts = [part for part in PARTS if what in {part, What.ALL}]
-    with refuse_unwritable(json):
-        if json is not None:  # found out before the work, not after
-            json.parent.mkdir(parents=True, exist_ok=True)
-            json.touch()
+    if json is not None:  # found out before the work, not after
+        open_folder(json.parent)
+        if json.is_dir():
+            raise ConfigError(f"cannot write {json}: it is a folder; name a file in it")
     with _Progress() as progress:
         found = measure(parts, settings.quick() if quick else settings, progress.tell)
     if json is not None:
