@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -26,9 +29,7 @@ def to_onnx(graph: VisionGraph) -> bytes:
     size = graph.facts.image_size
     example = torch.linspace(0, 1, 2 * 3 * size * size).view(2, 3, size, size)
     buffer = io.BytesIO()
-    # else it prints the whole graph when an operation is missing
-    getattr(torch._C, "_jit_set_onnx_log_enabled", bool)(False)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _without_graph_dump(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
@@ -45,3 +46,15 @@ def to_onnx(graph: VisionGraph) -> bytes:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"this detector runs with engine torch only: {reason}") from error
     return buffer.getvalue()
+
+
+@contextmanager
+def _without_graph_dump() -> Iterator[None]:
+    """Keep the exporter from printing the whole graph where an operation is missing."""
+    native: Any = torch._C
+    log = getattr(native, "_jit_onnx_log", None)
+    native._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        native._jit_onnx_log = log
