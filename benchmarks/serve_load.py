@@ -155,7 +155,8 @@ def measure(
     return {
         "clients": num_clients,
         "requests": len(contents),
-        "lost_or_wrong": lost,
+        "distinct_scores": len({score for known in alone for score in known}),
+        "lost": lost,
         "largest_difference_of_scores": max(apart),
         "requests_per_second": len(contents) / seconds,
         "p50_ms": 1000 * float(np.quantile(taken, 0.5)),
