@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from mfclip.benchmark.int8 import quantised_engine
 from mfclip.benchmark.subject import Subject, made_images, open_subject
 from mfclip.benchmark.timing import pinned_threads, time_ways
 from mfclip.errors import MfclipError
@@ -34,7 +35,7 @@ from mfclip.predict.predictor import Predictor
 from mfclip.provenance import provenance
 
 MODELS = ("mfclip", "mfclip-small")
-ENGINES = (("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+ENGINES = (("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 FINDERS: dict[str, Callable[[], Any]] = {"whole": WholePicture, "detected": DetectedFaces}
 BATCH = 32
 TARGET = 0.8
@@ -59,14 +60,21 @@ def measure(
     """Rates of one engine alone and of files, for each way to find faces."""
     rows = []
     for finder, build in FINDERS.items():
-        predictor = Predictor.load(
-            subject.weights, engine=engine, precision=precision, device="cpu", finder=build()
-        )
+        predictor = open_predictor(subject, engine, precision, build())
         row = compare(predictor, paths[: len(paths) // BATCH * BATCH], rounds)
         name = f"{engine} {precision}"
         rows.append({"model": subject.name, "engine": name, "faces": finder, **row})
         print({key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()})
     return rows
+
+
+def open_predictor(subject: Subject, engine: str, precision: str, finder: Any) -> Predictor:
+    """Load the weights into an engine; int8 is quantised for its speed only."""
+    if precision == "int8":
+        return Predictor(quantised_engine(subject.load()), finder=finder)
+    return Predictor.load(
+        subject.weights, engine=engine, precision=precision, device="cpu", finder=finder
+    )
 
 
 def compare(predictor: Predictor, paths: list[Path], rounds: int) -> dict[str, Any]:

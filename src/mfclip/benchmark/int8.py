@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from torch import nn
 
-from mfclip.benchmark.feed import made_manifest
+from mfclip.benchmark.subject import made_images
 from mfclip.engines import Engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import run_exported
 from mfclip.errors import require
-from mfclip.export.quantise import quantise
+from mfclip.export.quantise import quantise_on
 
 CALIBRATION_IMAGES = 16
 
@@ -31,5 +31,6 @@ def quantised_engine(detector: nn.Module) -> Engine:
     graph = VisionGraph(detector, split_first=True)
     content = openvino.Core().read_model(to_onnx(graph))
     exported = Exported("openvino", "int8", graph.facts, {}, content)
-    with made_manifest(CALIBRATION_IMAGES) as manifest:
-        return run_exported(replace(exported, graph=quantise(exported, manifest)))
+    images = made_images(CALIBRATION_IMAGES, graph.facts.image_size)
+    batches = [image[None].numpy() for image in images]
+    return run_exported(replace(exported, graph=quantise_on(exported, batches)))
