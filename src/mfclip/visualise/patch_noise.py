@@ -78,10 +78,7 @@ def draw_patch_noise(
         _draw_column(column, face, patch_size, pixel_scale)
     for place, words in zip(grid[:, 0], ROWS, strict=True):
         place.set_ylabel(words, fontsize=LABEL)
-    figure.suptitle(
-        "SRM noise of the richest (solid frame) and the poorest patch (dashed frame)",
-        fontsize=TITLE,
-    )
+    figure.suptitle("Richest patch: solid, poorest: dashed", fontsize=TITLE)
     return figure
 
 

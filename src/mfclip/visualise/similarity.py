@@ -93,7 +93,7 @@ def draw_similarity(matrices: Sequence[Matrix], labels: Sequence[Labels]) -> Any
     Returns:
         A matplotlib figure.
     """
-    figure = new_figure(1.4 + 3.4 * len(matrices), 4.9)
+    figure = new_figure(1.4 + 3.4 * len(matrices), 4.6)
     grid = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
     for place, matrix in zip(grid, matrices, strict=True):
         alike = [other.values for other in matrices if other.weighted == matrix.weighted]
