@@ -20,7 +20,7 @@ import torch
 from mfclip.config import build_config
 from mfclip.data.manifest import read_manifest
 from mfclip.data.shards import write_shards
-from mfclip.detectors import load_detector
+from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
 from mfclip.train.feed import open_manifest
 from mfclip.train.loop import BEST, LAST, Run, _checkpoint_activations, train
@@ -158,6 +158,30 @@ def test_recomputed_activations_give_the_same_run(tiny_run: dict[str, Any], tmp_
         train(build_config(tiny_run), out, device="cpu", max_steps=5)
     kept, recomputed_ = (read_tensors(tmp_path / name / LAST)[0] for name in ("False", "True"))
     torch.testing.assert_close(recomputed_, kept, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mfclip", "cvit"])
+def test_recomputed_activations_are_not_held(name: str) -> None:
+    sizes: dict[str, Any] = {"image_size": 64, "embed_dim": 16, "num_heads": 2}
+    sizes["image"] = {"widths": [4, 8], "convs": [2, 2], "depth": 1}
+    if name == "mfclip":
+        sizes["noise"] = {"widths": [4, 8], "convs": [2, 2], "depth": 1, "patch_size": 32}
+    settings = build_config({"model": {"name": name, **sizes}}).model
+    detector = build_detector(settings).train()
+    held: list[int] = []
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        held.append(tensor.numel() * (not isinstance(tensor, torch.nn.Parameter)))
+        return tensor
+
+    sums = []
+    for _ in range(2):
+        held.clear()
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            detector(torch.rand(3, 3, 64, 64))
+        sums.append(sum(held))
+        _checkpoint_activations(detector)
+    assert sums[1] < sums[0] / 2
 
 
 def test_a_detector_without_our_stages_cannot_recompute_them() -> None:

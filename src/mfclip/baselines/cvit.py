@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,7 +63,8 @@ def build_encoder(
         mlp_ratio=mlp_ratio,
         shared_projection=shared_projection,
     )
-    return _Encoder(conv_stages(3, widths, convs), token)
+    # the first layer stays in float32 under autocast, as in MFCLIP's encoder
+    return _Encoder(conv_stages(3, widths, convs, full_precision_start=True), token)
 
 
 class _Encoder(nn.Module):
@@ -74,10 +74,7 @@ class _Encoder(nn.Module):
         self.token = token
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        # the first layer stays in float32 under autocast, as in MFCLIP's encoder
-        with torch.autocast(images.device.type, enabled=False):
-            first = self.stages[:2](images.float())
-        features: Tensor = self.token(self.stages[2:](first))
+        features: Tensor = self.token(self.stages(images))
         return features
 
 
