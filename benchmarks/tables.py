@@ -284,9 +284,10 @@ def render_quality(results: Path) -> str:
         auc = f"{cell['cost']['auc']:.3f}"
         lines.append(f"| {' | '.join([name, *shares, auc, *rates])} |")
     counts = f"{report['train']['faces']} training and {report['val']['faces']} validation faces"
-    for name, cell in report["not_saved_alike"].items():
+    others = {f"{name}, not saved as JPEG": c for name, c in report["not_saved_alike"].items()}
+    for name, cell in {"none, face found and cut out": report["found"], **others}.items():
         rates = [percent(cell[rate]) for rate in ("false_alarm", "miss")]
-        cells = [f"{name}, not saved as JPEG", "", "", "", f"{cell['auc']:.3f}", *rates]
+        cells = [name, "", "", "", f"{cell['auc']:.3f}", *rates]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"{counts}, blur in pixels of a face of 256.", "", *lines])
 
