@@ -30,6 +30,8 @@ DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
 LARGEST = 250_000
 """Bytes of a picture, at most."""
 
+DITHERED, PLAIN = Image.Dither.FLOYDSTEINBERG, Image.Dither.NONE
+
 FLAT = 48
 """Colours of a picture that stay exactly as they are."""
 
@@ -147,9 +149,10 @@ def take(browser: Chromium, url: str, shot: Shot, folder: Path) -> Image.Image:
 
 
 def write(picture: Image.Image, path: Path) -> int:
-    """Write a PNG with as many colours as its size allows; return its bytes."""
-    for colours in (256, 160, 96):
-        picture.quantize(palette=_palette(picture, colours)).save(path, optimize=True)
+    """Write a PNG, as near to the picture as its size allows; return its bytes."""
+    for colours, dither in ((256, DITHERED), (256, PLAIN), (128, PLAIN)):
+        small = picture.quantize(palette=_palette(picture, colours), dither=dither)
+        small.save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             break
     return path.stat().st_size
