@@ -86,7 +86,8 @@ class Report:
         if len(self._videos) >= MAX_VIDEOS:
             return
         name = escape(printable(Path(video.path).name))
-        shown = show_video(video, moments, self.model, printable(short_path(video.path)))
+        named = printable(short_path(video.path))
+        shown = show_video(video, moments, self.model, named, self.show_heat)
         caption = self.captions.get(video.path)
         told = f'<p class="soft">{escape(caption)}</p>' if caption else ""
         self._videos.append(

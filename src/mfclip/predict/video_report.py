@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mfclip.data.transforms import Pixels
 from mfclip.data.video import Frame
 from mfclip.errors import InputError
 from mfclip.predict.prediction import Prediction
@@ -26,6 +27,7 @@ def show_video(
     moments: Iterable[tuple[Frame, Prediction]],
     model: Mapping[str, Any],
     named: str,
+    show_heat: Callable[[Pixels], Pixels] | None = None,
 ) -> str:
     """Show what was found in a video, as HTML to stand below its heading.
 
@@ -34,13 +36,14 @@ def show_video(
         moments: its most suspect ones, from `mfclip.predict.video.look_closer`; taken one by one.
         model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
         named: the file, as the page may name it.
+        show_heat: lays the heat map over the first moment's model input; None leaves it out.
     """
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in video.warnings)
     return (
         f'{_score(video)}{notes}<figure class="wide">{draw_timeline(video)}'
         "<figcaption>Score over time. Numbers mark the most suspect moments; ticks on the base are "
         "the frames that were judged.</figcaption></figure>"
-        f"{_moments(video, moments, model)}{_faces(video)}{_facts(video, named)}"
+        f"{_moments(video, moments, model, show_heat)}{_faces(video)}{_facts(video, named)}"
     )
 
 
@@ -57,7 +60,10 @@ def _score(video: VideoPrediction) -> str:
 
 
 def _moments(
-    video: VideoPrediction, moments: Iterable[tuple[Frame, Prediction]], model: Mapping[str, Any]
+    video: VideoPrediction,
+    moments: Iterable[tuple[Frame, Prediction]],
+    model: Mapping[str, Any],
+    show_heat: Callable[[Pixels], Pixels] | None,
 ) -> str:
     """Show frame and face of each moment; what the model looks at only for the first."""
     places = {moment.index: place for place, moment in enumerate(video.moments, 1)}
@@ -65,18 +71,19 @@ def _moments(
     try:
         for frame, prediction in moments:
             place = places[frame.index]
-            views = _frame(frame, prediction, place)
+            views, pixels = _frame(frame, prediction, place), prediction.pixels
             if place == 1:
-                views += show_views(prediction, model)
-            elif prediction.pixels is not None:
+                heat = show_heat(pixels) if show_heat and pixels is not None else None
+                views += show_views(prediction, model, heat)
+            elif pixels is not None:
                 size = (prediction.image_size, prediction.image_size)
-                seen = f"{place}: what the model saw"
-                views += show_figure(embed(prediction.pixels), size, None, seen)
-            shown[place] = views
+                views += show_figure(embed(pixels), size, None, f"{place}: what the model saw")
+            shown[place] = f'<div class="{"views" if place == 1 else "pair"}">{views}</div>'
     except InputError as error:
         return f'<p class="note">{escape(str(error))}</p>'
-    views = "".join(shown[place] for place in sorted(shown))
-    return f'<h4>Most suspect moments</h4><div class="views">{views}</div>'
+    first = shown.pop(1, "")
+    others = "".join(shown[place] for place in sorted(shown))
+    return f'<h4>Most suspect moments</h4>{first}<div class="views">{others}</div>'
 
 
 def _frame(frame: Frame, prediction: Prediction, place: int) -> str:
