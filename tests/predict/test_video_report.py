@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from films import Brightness, Squares, draw, encode
+from mfclip.data.transforms import Pixels
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.report import Report
@@ -89,3 +90,18 @@ def test_a_page_without_pictures_has_no_such_heading(
     assert "<h2>Pictures</h2>" not in text
     assert "1 video judged: 1 called fake, 0 uncertain, 0 called real." in text
     assert "faces judged" not in text
+
+
+def test_the_heat_map_is_laid_over_the_first_moment_only(
+    judge: Predictor, video: VideoPrediction
+) -> None:
+    asked: list[float] = []
+
+    def show_heat(pixels: Pixels) -> Pixels:
+        asked.append(float(pixels.mean()))
+        return pixels
+
+    report = Report(judge.describe(), show_heat=show_heat)
+    report.add_video(video, look_closer(judge, video, video.moments))
+    assert asked == pytest.approx([250], abs=1)
+    assert report.render().count("data:image/jpeg") == page(judge, video).count("jpeg") + 1
