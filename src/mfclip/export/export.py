@@ -33,7 +33,7 @@ from mfclip.weights import read_weights
 MAX_DIFFERENCE = 1e-4
 """Largest difference of a score that an export in fp32 may make."""
 
-MAX_AUC_CHANGE: Mapping[Precision, float] = {"bf16": 0.001, "int8": 0.005}
+MAX_AUC_CHANGE: Mapping[Precision, float] = {"fp32": 0.001, "bf16": 0.001, "int8": 0.005}
 """Largest change of the AUC on the test split, up or down, with which a file is left."""
 
 SUFFIXES: Mapping[EngineName, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".safetensors"}
@@ -197,7 +197,7 @@ def _refuse(precision: Precision, parity: Parity, change: Change | None) -> None
             f"the export differs from PyTorch by {parity.max_score_difference:.2g} in a score, "
             f"more than {MAX_DIFFERENCE:g}; nothing was written"
         )
-    limit = MAX_AUC_CHANGE.get(precision, MAX_AUC_CHANGE["bf16"])
+    limit = MAX_AUC_CHANGE[precision]
     if change is not None and not abs(change.auc_change) <= limit:
         raise WeightsError(
             f"in {precision} the AUC on '{change.split}' changes by {change.auc_change:+.4f}, more "
