@@ -81,6 +81,15 @@ def test_a_scaled_loss_scales_every_gradient() -> None:
     torch.testing.assert_close(gradients(scaled), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_frozen_vision_half_lets_the_rest_learn() -> None:
+    model = make_model()
+    model.vision_encoder.requires_grad_(requires_grad=False)
+    in_parts(model, tiny_batch(6), 2)
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert gradients(model).keys() == learning
+    assert learning
+
+
 def test_bf16_features_give_float32_gradients() -> None:
     model, batch = make_model(), tiny_batch(6)
     exact = copy.deepcopy(model)

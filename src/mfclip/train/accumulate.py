@@ -60,7 +60,8 @@ def compare_all_parts(
     for part, gradient in zip(parts, gradients, strict=True):
         with autocast(device, precision):
             own = encode(part.images)
-        _backward(own, gradient)
+        if own.requires_grad:  # else the vision half is frozen
+            _backward(own, gradient)
     return {name: term.detach() for name, term in terms.items()}
 
 
