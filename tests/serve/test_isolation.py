@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -79,6 +80,23 @@ def test_what_cannot_be_judged(
 ) -> None:
     task = {**TASK, "path": str(film(tmp_path / "a.mp4")), **change}
     with pytest.raises(InputError, match=words):
+        judge_isolated(predictor, task, check=lambda: None, progress=lambda *_: None)
+
+
+@pytest.mark.slow
+def test_text_in_the_file_that_is_none(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "A" * 8
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert b"A" * 8 in content
+    path.write_bytes(content.replace(b"A" * 8, b"\xff" * 8))
+    task = {**TASK, "path": str(path)}
+    with pytest.raises(InputError, match="damaged"):
         judge_isolated(predictor, task, check=lambda: None, progress=lambda *_: None)
 
 

@@ -117,6 +117,9 @@ def main(line: Connection) -> None:
     except InputError as error:
         send(line, {"kind": "refused", "error": str(error)})
         return
+    except Exception:  # damaged files raise errors of every kind
+        send(line, {"kind": "refused", "error": "the video is damaged; get it anew"})
+        return
     found = {"video": video.to_json(), "judged": list(video.judged), "report": report}
     send(line, {"kind": "done", **found}, *frames)
 
