@@ -155,6 +155,7 @@ class TrainSettings(Settings):
     epochs: int = Field(30, ge=1)  # not stated in the paper: two steps of the schedule
     batch_size: int = Field(24, ge=1)  # images a step over all processes; paper
     accumulate: int = Field(1, ge=1)  # micro-batches a step; the loss stays that of the batch
+    freeze: tuple[str, ...] = ()  # parts that keep their weights, e.g. vision_encoder
     checkpoint_activations: bool = False  # compute each convolution stage twice, to save memory
     keep_memory: bool = True  # on a CPU: hold freed memory for the next step
     optimizer: Literal["adam", "adamw"] = "adam"  # paper

@@ -34,6 +34,9 @@ from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
 from mfclip.weights import FORMAT, WeightFile, read_tensors, read_weights, write_weights
 
+TRAINING_PARTS = ("language_encoder.", "contrastive.", "predictor.")
+"""Parts of MFCLIP that inference does not need."""
+
 EMBEDDED = "assets/weights/mfclip-small.safetensors"
 """The weights that come with the package."""
 
@@ -200,8 +203,7 @@ def save_detector(
     extra: dict[str, Any] = {}
     if isinstance(detector, MFCLIP):
         if vision_only:
-            unused = ("language_encoder.", "contrastive.", "predictor.")
-            tensors = {k: v for k, v in tensors.items() if not k.startswith(unused)}
+            tensors = {k: v for k, v in tensors.items() if not k.startswith(TRAINING_PARTS)}
         if detector.prompts:
             tensors["prompt_features"] = detector.prompt_features
             extra["prompts"] = [asdict(labels) for labels in detector.prompts]
@@ -270,10 +272,17 @@ def _start_from(detector: nn.Module, source: str) -> None:
     if translate is None or metadata.get("format") == FORMAT:
         tensors = read_weights(path).tensors
         tensors.pop("prompt_features", None)  # training makes its own
+        tensors = _without_switched_off(tensors, detector)
         tensors = fit_projections(tensors, detector)
     else:
         tensors = translate(tensors)
     load_tensors(detector, tensors, source)
+
+
+def _without_switched_off(tensors: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
+    """Leave out MFCLIP's training parts that these settings switch off, e.g. SPA's weights."""
+    own = detector.state_dict()
+    return {k: v for k, v in tensors.items() if k in own or not k.startswith(TRAINING_PARTS)}
 
 
 def find_weights(weights: str | Path | None) -> Path:

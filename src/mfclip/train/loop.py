@@ -29,6 +29,7 @@ from mfclip.train.log import RunLog
 from mfclip.train.optimiser import (
     AveragedWeights,
     build_optimizer,
+    freeze,
     learning_rate,
     set_learning_rate,
 )
@@ -126,6 +127,7 @@ class Run:
             keep_freed_memory()
         if settings.checkpoint_activations:
             _checkpoint_activations(self.detector)
+        self.frozen = freeze(self.detector, settings.freeze)
         self.optimizer = build_optimizer(self.detector, settings)
         self.step = processes.wrap(TrainingStep(self.detector, settings.precision))
         self.forward = torch.compile(self.step) if settings.compile else self.step
@@ -184,8 +186,13 @@ class Run:
                 self._validate()
             self._save()
 
-    def _epoch(self, max_steps: int | None) -> None:
+    def _start_learning(self) -> None:
         self.step.train()
+        for part in self.frozen:  # their batch-norm statistics stay, too
+            part.eval()
+
+    def _epoch(self, max_steps: int | None) -> None:
+        self._start_learning()
         meter = _Meter(self.processes)
         for batch in self.loader.epoch(self.progress.epoch, self.progress.batch):
             terms = self._train_on(batch.to(self.processes.device))
@@ -203,7 +210,7 @@ class Run:
 
     def timed_step(self, batches: Iterator[Batch]) -> tuple[float, float]:
         """Train on the next batch; return the seconds waited for it and those spent on it."""
-        self.step.train()
+        self._start_learning()
         began = time.perf_counter()
         batch = next(batches)
         ready = time.perf_counter()

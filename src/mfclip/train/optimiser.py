@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mfclip.config import TrainSettings
 from mfclip.errors import ConfigError
+
+
+def freeze(detector: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Let parts of a detector keep their weights and statistics.
+
+    With image features that stay, only the text half learns to name what they show (locked-image
+    tuning: Zhai et al., CVPR 2022); scores do not change.
+
+    Args:
+        detector: holds the parts.
+        names: of its direct parts, e.g. ``vision_encoder``.
+
+    Returns:
+        The parts.
+
+    Raises:
+        ConfigError: it has no such part.
+    """
+    parts = dict(detector.named_children())
+    for name in names:
+        if name not in parts:
+            raise ConfigError(
+                f"expected train.freeze to name parts of the detector, [{', '.join(parts)}], but "
+                f"got '{name}'"
+            )
+        parts[name].requires_grad_(requires_grad=False)
+    return [parts[name] for name in names]
 
 
 def build_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -14,11 +14,13 @@ from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector, save_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector, fit_temperature
+from mfclip.evaluate.kinds import measure_kinds
 from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_manifest
 from mfclip.evaluate.scores import Scores
 from mfclip.evaluate.verdicts import fit_bands, verdict_rates
+from mfclip.model.mfclip import MFCLIP
 from mfclip.train.loop import BEST
 
 MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
@@ -71,6 +73,11 @@ def release(
     measured = {val: calibrated, **scored}
     card["verdict"] = _verdict(calibrated, measured, card["threshold"], max_error, settings)
     train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
+    if isinstance(detector, MFCLIP) and detector.prompts:
+        card["kinds"] = {
+            split: measure_kinds(detector, manifest.split(split), resize=card["resize"])
+            for split in measured
+        }
     card["jpeg_quality"] = shared_quality(train_faces, card["resize"])
     evaluations = {
         split: evaluate_scores(
