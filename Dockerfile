@@ -1,16 +1,17 @@
-# The web page and the REST interface (docs/serve.md), without a GPU:
+# The web page and the REST interface (docs/serve.md):
 #   docker build -t mfclip .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL -p 127.0.0.1:8000:8000 -e MFCLIP_API_KEY mfclip
-# torch without CUDA keeps the image small; for GPUs give another index:
-#   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t mfclip .
+# torch without CUDA keeps the image small: name the package index of its CPU builds, which PyTorch's
+# installation page gives:
+#   docker build --build-arg TORCH_INDEX=https://... -t mfclip .
 
 FROM python:3.11-slim AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
 WORKDIR /build
 COPY constraints.txt ./
-RUN /venv/bin/pip install --constraint constraints.txt --extra-index-url "$TORCH_INDEX" torch
+RUN /venv/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 RUN /venv/bin/pip install --constraint constraints.txt ".[serve]"

@@ -268,6 +268,7 @@ class ResultTable:
 
     def _show_tables(self, console: Console) -> None:
         from mfclip.cli.video_table import make_video_table  # noqa: PLC0415
+        from mfclip.predict.kinds import describe_kinds  # noqa: PLC0415
 
         shown: list[Prediction | VideoPrediction] = [*self._shown, *self._videos]
         if not console.is_terminal:  # a file or a pipe: keep each result on one line
@@ -284,6 +285,8 @@ class ResultTable:
             _show_counts(console, counts, len(rows), name)
         rule = shown[0].bands.explain()
         console.print(f"{rule} A score is evidence, not proof.", highlight=False)
+        if (told := describe_kinds(self.model)) and any(map(_indication, self._shown)):
+            console.print(told, style="dim", highlight=False, markup=False)
         for heading, key in (("Limits", "limits"), ("Licence", "licence")):
             if text := self.model.get(key):
                 line = f"{heading} of the weights: {_printable(str(text))}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mfclip.labels import MANIPULATIONS
-from mfclip.predict.kinds import REMARK
+from mfclip.predict.kinds import REMARK, describe_kinds
 from mfclip.predict.prediction import Failure, Kind, Prediction
 from mfclip.predict.verdict import Bands, Verdict, error_rows, percent, read_bands
 from mfclip.predict.video_prediction import VideoPrediction
@@ -203,6 +203,8 @@ def limit_rows(model: Mapping[str, Any]) -> Rows:
     """Say what the weights were trained on, what they cannot do, and who may use them."""
     trained_on = model.get("trained_on") or "the weights do not say what they were trained on"
     rows = [("Trained on", str(trained_on))]
+    if kinds := describe_kinds(model):
+        rows.append(("Kinds of forgery", kinds))
     named = {"limits": "Known limits", "licence": "Licence of the weights"}
     return rows + [(label, str(model[key])) for key, label in named.items() if model.get(key)]
 

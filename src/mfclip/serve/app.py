@@ -241,7 +241,6 @@ async def show_models(request: Request) -> Response:
     server = {
         **dataclasses.asdict(service.limits),
         "url_input": service.allow_url,
-        "pdf": False,
     }
     return JSONResponse({"models": [service.predictor.describe()], "server": server})
 

@@ -118,19 +118,16 @@ export class Card {
   }
 
   #offers(result) {
-    const report = (format) => async ({ currentTarget: it }) => {
-      await this.#try(it, "saved", async () => {
-        const response = await api.ask(`${this.job.links.report}${format === "pdf" ? "?format=pdf" : ""}`);
-        save(await response.blob(), `${this.name}-report.${format}`);
-      });
-    };
+    const report = ({ currentTarget: it }) => this.#try(it, "saved", async () => {
+      const response = await api.ask(this.job.links.report);
+      save(await response.blob(), `${this.name}-report.html`);
+    });
     const copyIt = ({ currentTarget: it }) => this.#try(it, "copied", () => copy(JSON.stringify(bare(result), null, 1)));
     return [
-      button("Save report", report("html")),
-      this.server.pdf ? button("PDF", report("pdf"), { "aria-label": "Save report as PDF" }) : null,
+      button("Save report", report),
       button("Copy JSON", copyIt),
       this.remove,
-    ].filter(Boolean);
+    ];
   }
 
   /** Do what a button asks, and say beside it what came of it. */

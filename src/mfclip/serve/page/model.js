@@ -9,6 +9,7 @@ export function showModel(model, facts, bands) {
   if (model.verdict) bands.textContent = bandsInWords(model.verdict);
   const about = [
     ["Trained on", model.trained_on ?? "The weights do not say what they were trained on."],
+    ["Kinds of forgery", words.kindsInWords(model.kinds)],
     ["Known limits", model.limits],
     ["Licence of the weights", model.licence],
   ].filter(([, text]) => text);

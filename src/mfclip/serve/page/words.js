@@ -64,6 +64,14 @@ export function timeLeft(seconds) {
   return `about ${count(Math.ceil(seconds / 60), "minute")} left`;
 }
 
+/** Say how often the kind named for a forgery was right; empty if that was not measured. */
+export function kindsInWords(measured) {
+  const splits = Object.entries(measured ?? {}).filter(([split]) => split !== "val");
+  const told = splits.flatMap(([split, levels]) => Object.entries(levels).map(([level, share]) =>
+    `${levelName(level).toLowerCase()} ${percent(share.value)} on ${splitName(split)} (a guess: ${percent(share.chance)})`));
+  return told.length ? `Named rightly, each kind counted alike: ${told.join("; ")}.` : "";
+}
+
 /** Say in sentences how often such a verdict is wrong, by what was measured for the weights. */
 export function meaning(verdict, { verdict: bands, metrics }) {
   const rates = Object.entries(bands?.rates ?? {});
