@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/mfclip demo --out demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
 check: $(READY)
 	$(BIN)/ruff format --check .

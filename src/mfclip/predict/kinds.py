@@ -29,7 +29,7 @@ def describe_kinds(card: Mapping[str, Any]) -> str:
 
     Example:
         >>> share = {"value": 0.32, "low": 0.3, "high": 0.35, "chance": 0.14, "faces": 599}
-        >>> describe_kinds({"kinds": {"test": {"generator": share}}})[-47:]
+        >>> describe_kinds({"kinds": {"test": {"generator": share}}})[-48:]
         ': generator 32% [30, 35] on test (a guess: 14%).'
     """
     measured = card.get("kinds")
