@@ -24,7 +24,9 @@ demo: $(READY)
 	$(BIN)/mfclip demo --out demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q
+	@# a process for each folder: a single one for all was lost to a segmentation fault now and then
+	(dirname tests/*/test_*.py | sort -u; echo src tests/test_*.py) | \
+	OMP_NUM_THREADS=1 xargs -P 2 -L 1 $(BIN)/pytest -q
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -86,6 +86,16 @@ def render_training(results: Path) -> str:
     return "\n".join(lines)
 
 
+def render_kinds(weights: Path) -> str:
+    """Draw how often the named kind is right, one row a level and split."""
+    lines = ["| split | level | faces | right | by a guess |", "|---" * 5 + "|"]
+    for split, levels in read_weights(weights).card.get("kinds", {}).items():
+        for level, share in levels.items():
+            cells = f"{share['faces']} | {_interval(share)} | {share['chance']:.3f}"
+            lines.append(f"| {split} | {level} | {cells} |")
+    return "\n".join(lines)
+
+
 def render_trials(results: Path) -> str:
     """Draw what each trial reached on validation, and how far it is from the base."""
     report = _read(results, "trials")
@@ -310,6 +320,7 @@ def main() -> None:
         "verdicts": render_verdicts(find_weights(None)),
         "training": render_training(results),
         "trials": render_trials(results),
+        "kinds": render_kinds(find_weights(None)),
         "speed": render_speed(results),
         "robustness": render_robustness(results),
         "quality": render_quality(results),

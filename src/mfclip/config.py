@@ -157,7 +157,7 @@ class TrainSettings(Settings):
     accumulate: int = Field(1, ge=1)  # micro-batches a step; the loss stays that of the batch
     freeze: tuple[str, ...] = ()  # parts that keep their weights, e.g. vision_encoder
     checkpoint_activations: bool = False  # compute each convolution stage twice, to save memory
-    keep_memory: bool = True  # on a CPU: hold freed memory for the next step
+    keep_memory: bool = False  # on a CPU: hold freed memory for the next step
     optimizer: Literal["adam", "adamw"] = "adam"  # paper
     lr: float = Field(1e-4, gt=0)  # paper
     weight_decay: float = Field(1e-3, ge=0)  # paper
