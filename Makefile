@@ -35,8 +35,13 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
+	@# About an hour on two cores, which should do nothing else. More: benchmarks/README.md.
 	$(BIN)/python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
 	$(BIN)/python benchmarks/speed.py --model mfclip-small --out benchmarks/results/speed-mfclip-small.json
+	$(BIN)/python benchmarks/engines.py --model mfclip --out benchmarks/results/engines-mfclip.json
+	$(BIN)/python benchmarks/startup.py --out benchmarks/results/startup.json
+	$(BIN)/python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
+	$(BIN)/python benchmarks/profile_work.py --out benchmarks/results/profile.json
 
 clean:
 	rm -rf $(VENV) demo

@@ -35,7 +35,7 @@ from mfclip.predict.predictor import Predictor
 from mfclip.provenance import provenance
 
 MODELS = ("mfclip", "mfclip-small")
-ENGINES = (("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
+ENGINES = (("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 FINDERS: dict[str, Callable[[], Any]] = {"whole": WholePicture, "detected": DetectedFaces}
 BATCH = 32
 TARGET = 0.8

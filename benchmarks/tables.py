@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
     "docs/model_card.md",
+    "docs/export.md",
     "docs/predict.md",
     "docs/speed.md",
     "benchmarks/README.md",
@@ -135,17 +136,27 @@ def render_speed(results: Path) -> str:
 def render_targets(results: Path) -> str:
     """Draw target and reached for each kind of work, by model."""
     reports = {model: _read(results, f"speed-{model}") or {} for model in MODELS}
+    head = " | ".join(f"`{name}`" for name in MODELS)
     lines = [
-        "| what | number type | target | " + " | ".join(f"`{name}`" for name in MODELS) + " |",
-        "|---" * (3 + len(MODELS)) + "|",
+        f"| what | number type | target | {head} | `mfclip` at the ceiling |",
+        "|---" * (4 + len(MODELS)) + "|",
     ]
     for key, title in WORK.items():
         found = [report.get(key, {}).get("targets", {}) for report in reports.values()]
         for precision in dict.fromkeys(name for one in found for name in one):
             cells = [_reached(one.get(precision)) for one in found]
+            cells[1:] = [cell.removesuffix(", missed") for cell in cells[1:]]  # no target of theirs
+            cells.append(_possible(reports["mfclip"].get(key, {}), precision))
             target = next(one[precision]["target"] for one in found if precision in one)
             lines.append(f"| {title} | {precision} | {target:g} x | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > HEADING else MISSING
+
+
+def _possible(ways: dict[str, Any], precision: str) -> str:
+    """Times faster that the straightforward way's work could be done at the measured ceilings."""
+    best = ways.get("targets", {}).get(precision, {}).get("best")
+    part = ways[best]["fraction_of_ceiling"] if best else None
+    return "-" if part is None else f"{ways[best]['times_faster'] / part:.1f} x"
 
 
 def _reached(found: dict[str, Any] | None) -> str:
@@ -178,6 +189,29 @@ def _way(model: str, title: str, name: str, way: dict[str, Any]) -> str:
         f"{way['largest_difference']:.1g}",
     ]
     return f"| `{model}` | {title} | {name} | {' | '.join(cells)} |"
+
+
+def render_engines(results: Path) -> str:
+    """Draw every engine and number type: rate, ratios, change of the scores and of AUC."""
+    lines = [
+        "| model | engine | images/s | times plain PyTorch | times straightforward "
+        "| largest change of a score | change of AUC |",
+        "|---" * 7 + "|",
+    ]
+    for model in MODELS:
+        report = _read(results, f"engines-{model}") or {}
+        changes = report.get("change_on_test", {})
+        for name, way in report.get("ways", {}).items():
+            change = changes.get(name)
+            cells = [
+                f"{way['images_per_second']:.1f}",
+                f"{way['times_plain_torch']:.2f}",
+                f"{way['times_straightforward']:.2f}",
+                f"{way['largest_score_difference']:.1g}",
+                "-" if change is None else f"{change['auc_change']:+.4f}",
+            ]
+            lines.append(f"| `{model}` | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > HEADING else MISSING
 
 
 def render_startup(results: Path) -> str:
@@ -326,6 +360,7 @@ def main() -> None:
         "quality": render_quality(results),
         "targets": render_targets(results),
         "ways": render_ways(results),
+        "engines": render_engines(results),
         "machine": render_machine(results),
         "startup": render_startup(results),
         "end_to_end": render_end_to_end(results),

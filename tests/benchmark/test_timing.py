@@ -50,3 +50,10 @@ def test_threads_are_pinned_and_given_back() -> None:
     with pinned_threads(None) as count:
         assert count == before
     assert torch.get_num_threads() == before
+
+
+def test_each_way_is_settled_just_before_it_is_timed() -> None:
+    calls: list[str] = []
+    ways = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    time_ways(ways, rounds=1, settle=lambda name: calls.append(f"settle {name}"))
+    assert calls == 2 * ["settle a", "a", "settle b", "b"]

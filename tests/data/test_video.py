@@ -228,6 +228,21 @@ def test_header_cut_off(video):
         list(frames(video))
 
 
+def test_a_title_in_an_unknown_encoding_does_not_matter(video):
+    with av.open(str(video)) as source, av.open(str(video.with_name("titled.mp4")), "w") as copy:
+        copy.metadata["title"] = "TITLETITLE"
+        track = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = track
+                copy.mux(packet)
+    content = video.with_name("titled.mp4").read_bytes()
+    assert content.count(b"TITLETITLE") == 1
+    broken = video.with_name("broken.mp4")
+    broken.write_bytes(content.replace(b"TITLETITLE", b"\xff\xfe" * 5))
+    assert [number_of(f) for f in frames(broken, count=4)] == [7, 22, 37, 52]
+
+
 def test_sound_alone_is_no_video(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfclip.layers.memory import keep_freed_memory, peak_memory
+from mfclip.layers.memory import keep_freed_memory, peak_memory, release_freed_memory
 
 BLOCK = 48 << 20
 """Bytes; above all thresholds of glibc."""
@@ -45,6 +45,40 @@ def test_kept_memory_is_not_cleared_again_by_the_system() -> None:
     before, kept, after = json.loads(done.stdout)
     assert kept < before / 10
     assert kept < after / 10
+
+
+RELEASE = """
+import json, threading
+from mfclip.layers.memory import release_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+def work(kept):
+    blocks = [bytes(8192) for _ in range(8192)]  # 64 MiB
+    kept.append(blocks[-1])  # the top of the thread's heap stays in use
+
+kept, sizes = [], []
+threads = [threading.Thread(target=work, args=(kept,)) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+sizes.append(resident())
+release_freed_memory()
+sizes.append(resident())
+print(json.dumps(sizes))
+"""
+
+
+def test_what_threads_freed_goes_back_to_the_system() -> None:
+    if not release_freed_memory():
+        pytest.skip("not glibc")
+    command = [sys.executable, "-c", RELEASE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = json.loads(done.stdout)
+    assert before - after > 48 << 20
 
 
 def test_peak_memory_counts_what_was_held_and_never_falls() -> None:

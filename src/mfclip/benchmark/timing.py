@@ -74,6 +74,7 @@ def time_ways(
     warm_up: int = 1,
     device: torch.device | None = None,
     progress: Progress = silent,
+    settle: Callable[[str], Any] | None = None,
 ) -> dict[str, Timing]:
     """Time each way once a round, in turn.
 
@@ -83,6 +84,8 @@ def time_ways(
         warm_up: rounds before that are not counted.
         device: what it computes on; a GPU is waited for before and after each way.
         progress: told after every round.
+        settle: called with a way's name just before it is timed, to bring the process into the
+            state that way runs in.
 
     Returns:
         The times by name, in the order of `ways`.
@@ -90,6 +93,8 @@ def time_ways(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for done in range(warm_up + rounds):
         for name, way in ways.items():
+            if settle:
+                settle(name)
             synchronise(device)
             began = time.perf_counter()
             way()

@@ -272,7 +272,7 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty (0 bytes); expected a video")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")  # names in any alphabet
     except (av.FFmpegError, OSError):
         message = f"{path}: not a video that FFmpeg can read, or its header is cut off"
         raise InputError(message) from None

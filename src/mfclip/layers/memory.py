@@ -25,8 +25,8 @@ def keep_freed_memory(*, keep: bool = True) -> bool:
     Returns:
         Whether this system's allocator could be told (Linux with glibc).
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is None or not hasattr(library, "mallopt"):
+    library = _glibc()
+    if library is None:
         return False
     if keep:
         settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1}  # all from one heap, never trimmed
@@ -34,8 +34,29 @@ def keep_freed_memory(*, keep: bool = True) -> bool:
         settings = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
     done = [library.mallopt(name, value) == 1 for name, value in settings.items()]
     if not keep:
-        library.malloc_trim(ctypes.c_size_t(0))
+        release_freed_memory()
     return all(done)
+
+
+def release_freed_memory() -> bool:
+    """Hand memory that was freed back to the system, of all threads; takes milliseconds.
+
+    glibc keeps what each thread frees for that thread. A server with many threads would hold the
+    sum of what each of them ever needed.
+
+    Returns:
+        Whether this system's allocator could be told (Linux with glibc).
+    """
+    library = _glibc()
+    if library is None:
+        return False
+    library.malloc_trim(ctypes.c_size_t(0))
+    return True
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if library is not None and hasattr(library, "mallopt") else None
 
 
 def peak_memory(device: torch.device) -> int:

@@ -35,9 +35,7 @@ def homogeneity(grey: UInt8[Tensor, "*b h w"]) -> Float[Tensor, "*b"]:
         >>> homogeneity(torch.tensor([[0, 1], [5, 5]], dtype=torch.uint8)).item()
         0.75
     """
-    values = grey.float()
-    step = values[..., 1:] - values[..., :-1]
-    return step.square_().add_(1).reciprocal_().mean((-2, -1))
+    return _homogeneity(grey.float())
 
 
 def to_grey(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w"]:
@@ -46,10 +44,7 @@ def to_grey(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w"]:
     With 8-bit levels the grey is a whole number of thousandths. The rounding point lies halfway
     between two of them, so that the result is exact on every device and in every order of sums.
     """
-    red, green, blue = images.detach().float().unbind(1)
-    grey = torch.add(red.new_full((), 0.5005), red, alpha=255 * 0.299)
-    grey.add_(green, alpha=255 * 0.587).add_(blue, alpha=255 * 0.114)
-    return grey.to(torch.uint8)
+    return _grey_levels(images).to(torch.uint8)
 
 
 def select_richest_patch(
@@ -77,8 +72,32 @@ def select_richest_patch(
         raise ConfigError(message)
     whole = images[..., : rows * patch_size, : columns * patch_size]
     # b h w -> b rows p columns p -> b rows columns p p
-    tiles = to_grey(whole).view(b, rows, patch_size, columns, patch_size).transpose(2, 3)
-    index = homogeneity(tiles).flatten(1).argmin(1)
-    grid = whole.view(b, 3, rows, patch_size, columns, patch_size)
-    patches = grid[torch.arange(b, device=images.device), :, index // columns, :, index % columns]
-    return patches, index
+    tiles = _grey_levels(whole).view(b, rows, patch_size, columns, patch_size).transpose(2, 3)
+    index = _homogeneity(tiles.floor_()).flatten(1).argmin(1)
+    return _cut_patches(whole, index, patch_size), index
+
+
+def _grey_levels(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+    """Grey in 0..255 and 0.5005 above, so that the whole part is the rounded level."""
+    red, green, blue = images.detach().float().unbind(1)
+    grey = torch.add(red.new_full((), 0.5005), red, alpha=255 * 0.299)
+    return grey.add_(green, alpha=255 * 0.587).add_(blue, alpha=255 * 0.114)
+
+
+def _homogeneity(levels: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b"]:
+    step = levels[..., 1:] - levels[..., :-1]
+    return step.square_().add_(1).reciprocal_().mean((-2, -1))
+
+
+def _cut_patches(
+    images: Float[Tensor, "b 3 h w"], index: Int[Tensor, " b"], p: int
+) -> Float[Tensor, "b 3 p p"]:
+    """Fetch one patch of each picture, in memory 3 p runs of p pixels, as rows of one matrix."""
+    b, _, height, width = images.shape
+    columns, device = width // p, images.device
+    row, column = index // columns, index % columns
+    first = torch.arange(b, device=device) * 3 * height * columns + row * p * columns + column
+    planes = torch.arange(3, device=device) * height * columns
+    lines = torch.arange(p, device=device) * columns
+    places = first[:, None, None] + planes[:, None] + lines
+    return images.reshape(-1, p).index_select(0, places.flatten()).view(b, 3, p, p)

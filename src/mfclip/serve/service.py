@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from typing import Any
 
+from mfclip.layers.memory import release_freed_memory
 from mfclip.predict.predictor import Predictor
 from mfclip.serve.batching import BatchedEngine
 from mfclip.serve.jobs import Job, Jobs, Outcome
@@ -20,6 +21,9 @@ from mfclip.serve.upload import Upload, private_folder
 
 RETRY_SECONDS = 1
 """When to come back after the queue of pictures was full."""
+
+TIDY_SECONDS = 5
+"""How often a server that has nothing to do looks whether it did something before."""
 
 THREADS = 8
 """Pictures decoded and searched for faces at the same time."""
@@ -58,7 +62,7 @@ class Service:
         self.predictor.engine = self.engine
         self.judge = Judge(self.predictor, self.limits)
         self.jobs = Jobs(self.limits, self._work, {"picture": self._pictures, "video": videos})
-        self._in_hand = 0
+        self._in_hand = self._taken = 0
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -70,6 +74,7 @@ class Service:
         if self._in_hand >= self.limits.queue:
             raise busy(f"{self.limits.queue} pictures are waiting already", RETRY_SECONDS)
         self._in_hand += 1
+        self._taken += 1
         self.metrics.queue.set(self._in_hand)
         try:
             yield
@@ -95,9 +100,11 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run until the server stops, then leave nothing behind."""
+        tidying = asyncio.create_task(self._tidy())
         try:
             yield
         finally:
+            tidying.cancel()
             await self.jobs.close()
             await asyncio.to_thread(self._open.close)
 
@@ -105,6 +112,15 @@ class Service:
     def is_alive(self) -> bool:
         """Whether it still judges."""
         return self.engine.is_alive
+
+    async def _tidy(self) -> None:
+        """After work, once nothing is in hand, hand freed memory back to the system."""
+        tidied = 0
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            if self._taken > tidied and not self._in_hand and not self.jobs.count()["running"]:
+                tidied = self._taken
+                await asyncio.to_thread(release_freed_memory)
 
     def _judge(self, upload: Upload) -> dict[str, Any]:
         outcome = self.judge.judge_picture(upload)
