@@ -3,26 +3,31 @@
     python benchmarks/findings.py RUNS        # RUNS holds a folder an experiment
     python benchmarks/findings.py             # the page again, from what was gathered
 
-Of each experiment the report is kept (Markdown, CSV, HTML: figures, settings, seeds and versions)
-and its drawings; no picture of a face is among them.
+Of each experiment the report is kept (Markdown, CSV, HTML: figures, settings, seeds and versions),
+and drawings go into ``docs/figures``; no picture of a face is among them. What sample pair
+attention does to features is measured by ``pair_attention.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from mfclip.errors import ConfigError
 from mfclip.experiment.drawing import write_figure
 from mfclip.experiment.report import write_report
+from mfclip.labels import LEVELS
 from tables import ROOT, insert
 
 RESULTS = ROOT / "benchmarks" / "results" / "findings"
 PAGE = ROOT / "docs" / "findings.md"
+FIGURES = ROOT / "docs" / "figures"
 REPORTS = ("report.md", "report.csv", "report.html")
 DRAWINGS = {
     "cross_family": ("fig6",),
@@ -50,7 +55,7 @@ def gather(runs: Path) -> None:
                 print(f"left out: {folder.name}, {name}: {error}")
                 continue
             for picture in pictures:
-                shutil.copyfile(picture, kept / picture.name)
+                shutil.copyfile(picture, FIGURES / picture.name)
 
 
 def read(name: str, metric: str = "auc") -> list[Line]:
@@ -111,6 +116,27 @@ def damage_table(lines: list[Line]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in out)
 
 
+def features_table(path: Path) -> str:
+    """Draw what ``pair_attention.py`` measured, a line a run."""
+    out = [
+        ["run", "seed", "contrastive loss", "mean cosine", *LEVELS[1:]],
+        ["---"] * (4 + len(LEVELS[1:])),
+    ]
+    for run in sorted(json.loads(path.read_text(encoding="utf-8"))["rows"], key=place):
+        kinds = [run["kinds"][level] for level in LEVELS[1:]]
+        cells = [f"{run['contrastive_loss']:.2f}", f"{run['mean_cosine']:.2f}"]
+        cells += [f"{k['value']:.0%} [{k['low']:.0%}, {k['high']:.0%}]" for k in kinds]
+        out.append([run["row"], str(run["seed"]), *cells])
+    chances = [f"{run['kinds'][level]['chance']:.0%}" for level in LEVELS[1:]]
+    out.append(["*a guess*", "", "", "", *chances])
+    return "\n".join(f"| {' | '.join(line)} |" for line in out)
+
+
+def place(run: dict[str, Any]) -> tuple[str, int]:
+    """Order of the lines: by row and seed."""
+    return run["row"], run["seed"]
+
+
 def average(lines: Iterable[Line]) -> str:
     """Write the mean of figures in percent."""
     values = [float(line["mean"]) for line in lines]
@@ -127,6 +153,7 @@ def main() -> None:
     for folder in sorted(RESULTS.iterdir()):
         text = insert(text, folder.name, clean_table(read(folder.name)))
     text = insert(text, "damage", damage_table(read("detectors")))
+    text = insert(text, "features", features_table(RESULTS / "spa" / "features.json"))
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -1,7 +1,9 @@
-"""Make the documentation's pictures of the web page again: python benchmarks/screenshots.py.
+"""Make the documentation's pictures of pages again: python benchmarks/screenshots.py.
 
 Starts ``mfclip serve`` on a free port, gives its page the demo pictures that come with the package
-and a short video made of them, and photographs it in a headless Chromium.
+and a short video made of them, and photographs it in a headless Chromium. Then judges the same
+files with ``mfclip predict``, photographs the report, and keeps the JSON. At last it photographs
+the report of an experiment.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +32,12 @@ from chromium import Chromium, start_chromium
 DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
 LARGEST = 250_000
 """Bytes of a picture, at most."""
+
+EXPERIMENT = Path("benchmarks/results/findings/components/report.html")
+"""A report of ``mfclip experiment``."""
+
+JUDGED = {"real": "photo/hopper.jpg", "forged": "fake/hopper-splice.jpg", "video": "clip.mp4"}
+"""What ``mfclip predict`` is given, by name of the JSON that is kept."""
 
 DITHERED, PLAIN = Image.Dither.FLOYDSTEINBERG, Image.Dither.NONE
 
@@ -75,13 +84,41 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/page"), help="folder")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, serve() as url, start_chromium() as browser:
-        (Path(folder) / "notes.txt").write_text("no picture")
-        film(Path(folder) / "clip.mp4")
-        for shot in SHOTS:
-            picture = take(browser, url, shot, Path(folder))
-            size = write(picture, out / f"{shot.name}.png")
-            print(f"{shot.name}: {picture.width} x {picture.height} pixels, {size / 1000:.0f} kB")
+    with tempfile.TemporaryDirectory() as name, start_chromium() as browser:
+        folder = Path(name)
+        (folder / "notes.txt").write_text("no picture")
+        film(folder / "clip.mp4")
+        with serve() as url:
+            for shot in SHOTS:
+                write(take(browser, url, shot, folder), out / f"{shot.name}.png")
+        judge(folder, out)
+        write(photograph(browser, folder / "report.html", 2600), out / "report.png")
+        if EXPERIMENT.is_file():
+            write(photograph(browser, EXPERIMENT.resolve(), 1600), out / "experiment-report.png")
+
+
+def judge(folder: Path, out: Path) -> None:
+    """Judge the files of `JUDGED` from the command line: a JSON each, and one report."""
+    program = str(Path(sys.executable).with_name("mfclip"))
+    for place in JUDGED.values():
+        if (DEMO / place).is_file():
+            shutil.copyfile(DEMO / place, folder / Path(place).name)
+    names = [Path(place).name for place in JUDGED.values()]
+    for name, file in zip(JUDGED, names, strict=True):
+        command = [program, "predict", file, "--json", f"{name}.json"]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        shutil.copyfile(folder / f"{name}.json", out / f"{name}.json")
+    command = [program, "predict", *names, "--report", "report.html"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def photograph(browser: Chromium, page: Path, height: int) -> Image.Image:
+    """Photograph a page on disk from its top down to `height`."""
+    browser.prefer(prefers_color_scheme="light", prefers_reduced_motion="reduce")
+    browser.resize(*DESKTOP, phone=False)
+    browser.open(page.as_uri())
+    picture = Image.open(io.BytesIO(browser.screenshot(whole_page=True))).convert("RGB")
+    return picture.crop((0, 0, picture.width, min(picture.height, height)))
 
 
 @contextlib.contextmanager
@@ -148,14 +185,15 @@ def take(browser: Chromium, url: str, shot: Shot, folder: Path) -> Image.Image:
     return picture.crop((0, 0, width, min(picture.height, round(end) + 8, shot.height)))
 
 
-def write(picture: Image.Image, path: Path) -> int:
-    """Write a PNG, as near to the picture as its size allows; return its bytes."""
+def write(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, as near to the picture as its size allows, and say so."""
     for colours, dither in ((256, DITHERED), (256, PLAIN), (128, PLAIN)):
         small = picture.quantize(palette=_palette(picture, colours), dither=dither)
         small.save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             break
-    return path.stat().st_size
+    size = path.stat().st_size
+    print(f"{path.stem}: {picture.width} x {picture.height} pixels, {size / 1000:.0f} kB")
 
 
 def _palette(picture: Image.Image, colours: int) -> Image.Image:

@@ -154,8 +154,8 @@ def render_targets(results: Path) -> str:
 
 def _possible(ways: dict[str, Any], precision: str) -> str:
     """Times faster that the straightforward way's work could be done at the measured ceilings."""
-    best = ways.get("targets", {}).get(precision, {}).get("best")
-    part = ways[best]["fraction_of_ceiling"] if best else None
+    best = ways.get("targets", {}).get(precision, {}).get("best", "")
+    part = ways.get(best, {}).get("fraction_of_ceiling")
     return "-" if part is None else f"{ways[best]['times_faster'] / part:.1f} x"
 
 
@@ -257,11 +257,17 @@ def render_scaling(results: Path) -> str:
     if report is None:
         return MISSING
     names = {"predict": "`Predictor.iter_predict`", "score": "loader of `mfclip evaluate`"}
-    lines = ["| through | pictures | seconds | ms a picture | peak MiB |", "|---" * 5 + "|"]
+    lines = [
+        "| through | pictures | seconds | ms a picture | ms of one core a picture | peak MiB |",
+        "|---" * 6 + "|",
+    ]
     for row in sorted(report["rows"], key=lambda row: (row["way"], row["pictures"])):
         peak = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        cells = f"{row['pictures']:,} | {row['seconds']:.1f} | {row['ms_per_picture']:.2f} | {peak}"
-        lines.append(f"| {names[row['way']]} | {cells} |")
+        cells = [
+            f"{row['pictures']:,} | {row['seconds']:.1f} | {row['ms_per_picture']:.2f}",
+            f"{row['processor_ms_per_picture']:.2f} | {peak}",
+        ]
+        lines.append(f"| {names[row['way']]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
