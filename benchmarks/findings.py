@@ -31,7 +31,8 @@ FIGURES = ROOT / "docs" / "figures"
 REPORTS = ("report.md", "report.csv", "report.html")
 DRAWINGS = {
     "cross_family": ("fig6",),
-    "detectors": ("fig7", "roc", "det", "reliability", "histograms"),
+    "robustness": ("fig7",),
+    "unseen": ("roc", "det", "reliability", "histograms"),
     "prompt_levels": ("fig8",),
     "spa": ("training",),
 }
@@ -152,7 +153,7 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for folder in sorted(RESULTS.iterdir()):
         text = insert(text, folder.name, clean_table(read(folder.name)))
-    text = insert(text, "damage", damage_table(read("detectors")))
+    text = insert(text, "damage", damage_table(read("robustness")))
     text = insert(text, "features", features_table(RESULTS / "spa" / "features.json"))
     PAGE.write_text(text, encoding="utf-8")
 

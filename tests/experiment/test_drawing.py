@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mfclip.errors import ConfigError
@@ -37,6 +38,18 @@ def test_lines_hold_the_curves_and_one_legend() -> None:
     assert first.lines[1].get_color() == second.lines[0].get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert (second.get_xlabel(), second.get_ylabel(), figure.get_suptitle()) == ("x", "", "T")
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_a_legend_of_long_names_stays_on_the_paper(count: int) -> None:
+    names = [f"NE + IE + FTE + predictor + SPA, {number}" for number in range(count)]
+    curves = tuple(Curve(name, (0.0, 1.0), (0.25, 0.5)) for name in names)
+    figure = draw(_drawing(panels=(Panel("one", curves), Panel("two", curves))))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
 
 
 def test_bars_stand_side_by_side_with_their_numbers() -> None:

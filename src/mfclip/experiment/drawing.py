@@ -31,6 +31,9 @@ PERCENTS = (1, 5, 10, 20, 40, 60, 80, 95, 99)
 CLIP = 0.002
 """Ratios nearer to 0 or 1 lie at infinity on the stretched axes, and are drawn here."""
 
+LEGEND_ROOM = 5.0
+"""Width of a legend's line and of the gaps beside it, in letters' heights."""
+
 FIGURES: dict[str, Callable[[Results, Store], list[Drawing]]] = {
     "fig6": lambda results, _: generator_means(results),
     "fig7": lambda results, _: robustness(results),
@@ -104,9 +107,11 @@ def _add_legend(figure: Any) -> None:
         for handle, label in zip(*place.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if len(handles) > 1:
+        entry = LABEL * (0.6 * max(map(len, handles)) + LEGEND_ROOM)  # points, of the widest name
+        columns = int(72 * figure.get_figwidth() / entry)
         figure.legend(
-            handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)),
-            fontsize=LABEL, frameon=False,
+            handles.values(), handles, loc="outside lower center", fontsize=LABEL, frameon=False,
+            ncols=max(1, min(6, len(handles), columns)),
         )  # fmt: skip
 
 
