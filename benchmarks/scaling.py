@@ -143,7 +143,7 @@ def main() -> None:
                 rows.append(measure_apart(way, folder, count, options.engine))
                 print(rows[-1], flush=True)
     result = {
-        "command": "python benchmarks/scaling.py --full",
+        "command": f"python benchmarks/scaling.py --full --engine {options.engine!r}",
         "batch": BATCH,
         "engine": options.engine,
         "threads": torch.get_num_threads(),

@@ -6,11 +6,28 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
 
 from mfclip.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mfclip.predict.predictor import Predictor
+
 ADVICE = "choose another place, or make room in this one"
 """What to do, at the end of each message."""
+
+
+def tell_unmeasured(predictor: Predictor) -> None:
+    """Say on the standard error that nobody measured what a lower precision does to the scores."""
+    precision = predictor.engine.precision
+    if precision != "fp32" and "export" not in predictor.card:
+        typer.echo(
+            f"{precision} changes scores, and by how much was not measured for these weights; "
+            f"mfclip export --precision {precision} --manifest FACES measures it",
+            err=True,
+        )
 
 
 def open_folder(folder: Path) -> None:

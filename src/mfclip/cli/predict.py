@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfclip.cli.output import refuse_unwritable
+from mfclip.cli.output import refuse_unwritable, tell_unmeasured
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,6 +107,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
         engine=_quickest_engine(paths, weights) if engine == "auto" else engine,
         precision=precision,
     )
+    tell_unmeasured(predictor)
     status = judge(
         predictor,
         paths,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mfclip.cli.output import tell_unmeasured
+
 if TYPE_CHECKING:
     from mfclip.serve.guard import Access
 
@@ -137,6 +139,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     predictor = Predictor.load(
         weights, device=device, threshold=threshold, engine=engine, precision=precision
     )
+    tell_unmeasured(predictor)
     service = Service(predictor, limits, batch_size=batch_size, allow_url=allow_url)
     threading.Thread(target=prepare, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
