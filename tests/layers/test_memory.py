@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,44 @@ def test_what_threads_freed_goes_back_to_the_system() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     before, after = json.loads(done.stdout)
     assert before - after > 48 << 20
+
+
+COUNT_HEAPS = """
+import ctypes, json, pathlib, sys, threading
+from mfclip.layers.memory import share_heaps
+
+if sys.argv[1] == "shared":
+    share_heaps(2)
+together, done = threading.Barrier(7), threading.Barrier(7)
+
+def work():
+    blocks = [bytes(8192) for _ in range(100)]
+    together.wait()
+    done.wait()
+
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads:
+    thread.start()
+together.wait()
+library = ctypes.CDLL(None)
+library.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(library.fopen(sys.argv[2].encode(), b"w"))
+library.malloc_info(0, file)
+library.fclose(file)
+done.wait()
+print(pathlib.Path(sys.argv[2]).read_text().count("<heap nr="))
+"""
+
+
+def test_threads_share_two_heaps(tmp_path: Path) -> None:
+    if not release_freed_memory():
+        pytest.skip("not glibc")
+    counts = {}
+    for way in ("shared", "own"):
+        command = [sys.executable, "-c", COUNT_HEAPS, way, str(tmp_path / way)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        counts[way] = int(done.stdout)
+    assert counts["shared"] <= 2 < counts["own"]
 
 
 def test_peak_memory_counts_what_was_held_and_never_falls() -> None:

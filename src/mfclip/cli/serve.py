@@ -117,12 +117,14 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     for package in ("fastapi", "python_multipart", "prometheus_client", "av"):
         require(package, extra="serve")
     uvicorn = require("uvicorn", extra="serve")
+    from mfclip.layers.memory import share_heaps  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
     from mfclip.serve.app import create_app  # noqa: PLC0415
     from mfclip.serve.isolation import prepare  # noqa: PLC0415
     from mfclip.serve.limits import Limits  # noqa: PLC0415
     from mfclip.serve.service import Service  # noqa: PLC0415
 
+    share_heaps()  # many threads: each with heaps of its own would keep what it once needed
     limits = Limits(
         max_bytes=int(max_megabytes * 2**20),
         max_pixels=int(max_megapixels * 1_000_000),
