@@ -105,7 +105,7 @@ def measure_apart(way: str, folder: str, count: int, engine: str) -> dict[str, A
 def growth(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Compare the largest count of each way with its smallest but one."""
     found = {}
-    for way in WAYS:
+    for way in dict.fromkeys(row["way"] for row in rows):
         own = [row for row in rows if row["way"] == way]
         few, many = own[min(1, len(own) - 1)], own[-1]
         found[way] = {
@@ -121,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="also 100,000 pictures")
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--engine", default="auto", help='auto, torch, onnx, "openvino bf16"...')
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
@@ -139,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy_faces(Path(folder), FILES)
         for count in counts:
-            for way in WAYS if count < LONGEST else WAYS[:1]:
+            for way in options.ways if count < LONGEST else WAYS[:1]:
                 rows.append(measure_apart(way, folder, count, options.engine))
                 print(rows[-1], flush=True)
     result = {
