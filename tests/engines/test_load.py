@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from helpers import KINDS, TINY, fill, pictures, tiny_model
 from mfclip.config import build_config
-from mfclip.detectors import build_detector, save_detector
+from mfclip.detectors import DETECTORS, build_detector, save_detector
 from mfclip.engines import Engine, load_engine
 from mfclip.engines import load as load_module
 from mfclip.engines.load import build_engine, choose_engine
@@ -130,6 +131,12 @@ def test_what_does_not_exist_is_refused(weights: Path) -> None:
 SIZES: dict[str, dict[str, Any]] = {
     "vit": {"options": {"patch_size": 8, "width": 24, "depth": 1, "num_heads": 3}},
     "cvit": {k: TINY[k] for k in ("embed_dim", "num_heads", "mlp_ratio", "image")},
+    "freqnet": {},
+    "xception": {},
+    "clip": {
+        "embed_dim": 16,
+        "options": {"patch_size": 8, "width": 64, "depth": 1, "text_width": 64, "text_depth": 1},
+    },
 }
 
 
@@ -145,11 +152,24 @@ def test_other_detectors_give_their_logits(name: str, engine: str) -> None:
     assert judged.patch_index is None
 
 
+class Spectrum(nn.Module):
+    """A detector with an operation that ONNX's exporter does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.fft.fft2(images).abs().mean((2, 3)))
+        return out
+
+
 def test_a_detector_that_onnx_cannot_hold_runs_with_torch(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = build_config({"model": {"name": "freqnet", "image_size": 32}}).model
-    path = tmp_path / "freqnet.safetensors"
+    monkeypatch.setitem(DETECTORS, "spectrum", lambda *_: Spectrum())
+    settings = build_config({"model": {"name": "spectrum", "image_size": 32}}).model
+    path = tmp_path / "spectrum.safetensors"
     save_detector(build_detector(settings), settings, path, card={})
     with pytest.raises(ConfigError, match="runs with engine torch only"):
         load_engine(path, "onnx", device="cpu")
