@@ -3,8 +3,9 @@
     python benchmarks/serve_fuzz.py --out benchmarks/results/serve_fuzz.json
 
 Starts ``mfclip serve`` and sends thousands of mutated pictures of ten formats and hundreds of
-mutated videos of seven, from four clients; then lets schemathesis make requests from the OpenAPI
-document. A clean picture is judged before and after: its score must be the same.
+mutated videos of seven, from four clients, and lets schemathesis make requests from the OpenAPI
+document: the same in each of several rounds, so that memory that grows would show. A clean picture
+is judged before and after: its score must be the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,10 @@ class Tally:
         }
 
 
-async def send_all(url: str, files: Iterator[tuple[str, bytes]], rng: random.Random) -> Tally:
+async def send_all(
+    url: str, files: Iterator[tuple[str, bytes]], rng: random.Random, tally: Tally
+) -> None:
     """Send files from several clients and follow what becomes a job to its end."""
-    tally = Tally()
     limits = httpx.Limits(max_connections=CLIENTS)
     async with httpx.AsyncClient(
         base_url=url, timeout=ANSWER_SECONDS, limits=limits, trust_env=False
@@ -186,7 +187,6 @@ async def send_all(url: str, files: Iterator[tuple[str, bytes]], rng: random.Ran
                 tally.add(name, outcome, time.perf_counter() - begun, answer)
 
         await asyncio.gather(*(work() for _ in range(CLIENTS)))
-    return tally
 
 
 async def send(
@@ -213,14 +213,15 @@ async def send(
     return "hang", "the job did not end"
 
 
-def run_schemathesis(url: str, examples: int) -> dict[str, Any]:
+def run_schemathesis(url: str, examples: int, seed: int) -> dict[str, Any]:
     """Let schemathesis make requests from the OpenAPI document; its own checks, but for one.
 
     A body of random bytes fits the schema of a file and is refused all the same.
     """
     script = Path(sys.executable).with_name("schemathesis")
     command = [
-        str(script), "run", f"{url}/openapi.json", "--seed", "0", "--max-examples", str(examples),
+        str(script), "run", f"{url}/openapi.json",
+        "--seed", str(seed), "--max-examples", str(examples),
         "--exclude-checks", "positive_data_acceptance", "--request-timeout", "60", "--no-color",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:  # it leaves notes where it runs
@@ -256,37 +257,42 @@ def judge_clean(server: Server) -> float:
 def main() -> None:
     """Fuzz, and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=4000)
-    parser.add_argument("--videos", type=int, default=400)
-    parser.add_argument("--examples", type=int, default=50, help="of schemathesis, each route")
+    parser.add_argument("--rounds", type=int, default=8, help="of the same kind of work")
+    parser.add_argument("--pictures", type=int, default=500, help="a round")
+    parser.add_argument("--videos", type=int, default=35, help="a round")
+    parser.add_argument("--examples", type=int, default=15, help="of schemathesis, each route")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    found: dict[str, Any] = {**asdict(provenance()), "seed": arguments.seed}
+    found: dict[str, Any] = {**asdict(provenance()), **vars(arguments)}
+    del found["out"]
+    tallies = {"pictures": Tally(), "videos": Tally()}
+    made_up, at_rest, at_work = [], [], []
     options = ("--max-frames", "4", "--keep-seconds", "5", "--jobs", "16", "--engine", "torch")
     with tempfile.TemporaryDirectory() as folder, start_server(*options) as server:
-        pictures, videos = make_pictures(), make_videos(Path(folder))
-        warm = damaged_files(pictures, 100, random.Random(-1))
-        asyncio.run(send_all(server.url, warm, rng))
-        memory, clean = {"warm, at rest": rest(server)}, judge_clean(server)
-        for name, seeds, count in (
-            ("pictures", pictures, arguments.pictures),
-            ("videos", videos, arguments.videos),
-        ):
-            files = damaged_files(seeds, count, rng)
-            found[name] = asyncio.run(send_all(server.url, files, rng)).to_json()
-            memory[f"after the {name}"] = server.memory()
-            memory[f"after the {name}, at rest"] = rest(server)
-        found["schemathesis"] = run_schemathesis(server.url, arguments.examples)
-        memory["after schemathesis, at rest"] = rest(server)
-        again = chain(
-            damaged_files(pictures, arguments.pictures // 2, rng),
-            damaged_files(videos, arguments.videos // 2, rng),
-        )
-        found["again"] = asyncio.run(send_all(server.url, again, rng)).to_json()
-        run_schemathesis(server.url, arguments.examples)
-        found["memory_mib"] = {**memory, "after half as much again, at rest": rest(server)}
+        seeds = {"pictures": make_pictures(), "videos": make_videos(Path(folder))}
+        clean = judge_clean(server)
+        at_rest.append(rest(server))
+        for number in range(arguments.rounds):
+            for name, tally in tallies.items():
+                files = damaged_files(seeds[name], getattr(arguments, name), rng)
+                asyncio.run(send_all(server.url, files, rng, tally))
+            seed = arguments.seed + number
+            made_up.append(run_schemathesis(server.url, arguments.examples, seed))
+            at_work.append(server.memory())
+            at_rest.append(rest(server))
+            print(f"round {number + 1} of {arguments.rounds}: {at_rest[-1]:.0f} MiB at rest")
+        found |= {name: tally.to_json() for name, tally in tallies.items()}
+        found["schemathesis"] = {
+            "requests": sum(run["requests"] for run in made_up),
+            "failures": [run["failures"] for run in made_up if run["failures"]],
+            "exit_statuses": [run["exit_status"] for run in made_up],
+        }
+        found["memory_mib"] = {
+            "at rest, before and after each round": at_rest,
+            "after each round, before the rest": at_work,
+        }
         found["score_of_a_clean_picture"] = [clean, judge_clean(server)]
         found["uploads_left"] = server.uploads()
     found["load_average"] = os.getloadavg()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from helpers import fill, pictures
+from helpers import fill, pictures, tiny_model
 from mfclip.engines.graph import SplitConvolution, cut_richest_patch, fold_batch_norms
+from mfclip.engines.torch_engine import TorchEngine
 from mfclip.model.patch_selector import select_richest_patch
 
 
@@ -52,4 +55,23 @@ def test_batch_norms_fold_into_the_convolution_before_them() -> None:
     torch.testing.assert_close(folded(images), sequence(images))
     kinds = [type(part).__name__ for part in folded.children()]
     assert kinds == ["Conv2d", "Identity", "ReLU", "BatchNorm2d"]
-    assert isinstance(sequence[1], nn.BatchNorm2d)  # the original is as it was
+
+
+def test_a_detector_stays_as_it_is_in_an_engine() -> None:
+    model = tiny_model().eval()
+    before = copy.deepcopy(model.state_dict())
+    engine = TorchEngine(model, "bf16")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(weight.requires_grad and weight.is_contiguous() for weight in model.parameters())
+    twin = TorchEngine(model, "bf16").judge(pictures(2))
+    assert torch.equal(engine.judge(pictures(2)).logits, twin.logits)
+
+
+def test_an_engine_does_not_learn_with_the_detector() -> None:
+    model = tiny_model().eval()
+    engine = TorchEngine(model, "fp32")
+    before = engine.judge(pictures(2)).logits
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1)
+    assert torch.equal(engine.judge(pictures(2)).logits, before)
