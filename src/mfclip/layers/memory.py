@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 import torch
@@ -39,14 +40,16 @@ def keep_freed_memory(*, keep: bool = True) -> bool:
 
 
 def release_freed_memory() -> bool:
-    """Hand memory that was freed back to the system, of all threads; takes milliseconds.
+    """Hand memory that was freed back to the system, of all threads; takes tenths of a second.
 
-    glibc keeps what each thread frees for that thread. A server with many threads would hold the
-    sum of what each of them ever needed.
+    What only refers to itself, as an exception and its frames do, is freed first. glibc keeps what
+    each thread frees for that thread. A server with many threads would hold the sum of what each
+    of them ever needed.
 
     Returns:
         Whether this system's allocator could be told (Linux with glibc).
     """
+    gc.collect()
     library = _glibc()
     if library is None:
         return False
