@@ -6,8 +6,9 @@
 
 All ways take turns within each round (`mfclip.benchmark.timing`): the straightforward way of
 ``straightforward.py``, PyTorch as it is, and the engines. For ``mfclip`` the weights are random,
-which is enough for speed; for ``mfclip-small`` they are those of the package, and with a manifest
-each precision below fp32 is exported and measured on the test split, as ``mfclip export`` does it.
+which is enough for speed, unless trained ones are named; for ``mfclip-small`` they are those of the
+package. With trained weights and a manifest each precision below fp32 is exported and measured on
+the test split, as ``mfclip export`` does it.
 """
 
 from __future__ import annotations
@@ -16,45 +17,23 @@ import argparse
 import json
 import os
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import straightforward
+from mfclip.benchmark.inference import ENGINES
 from mfclip.benchmark.subject import made_images
 from mfclip.benchmark.timing import Timing, Way, time_ways
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import load_detector
-from mfclip.engines import Engine
-from mfclip.engines.load import build_engine, run_exported
-from mfclip.errors import MfclipError
-from mfclip.export.export import SUFFIXES, convert, export_weights
-from mfclip.export.quantise import quantise_on
+from mfclip.export.export import SUFFIXES, export_weights
 from mfclip.model.build import create_model
 from mfclip.provenance import provenance
-
-WAYS = (
-    ("torch", "fp32"),
-    ("torch", "bf16"),
-    ("onnx", "fp32"),
-    ("openvino", "fp32"),
-    ("openvino", "bf16"),
-    ("openvino", "int8"),
-)
-CPU = torch.device("cpu")
-
-
-def start(model: nn.Module, name: Any, precision: Any, images: torch.Tensor) -> Engine:
-    """Put the model into an engine; int8 takes its ranges from the pictures of the benchmark."""
-    if precision != "int8":
-        return build_engine(model, name, precision, CPU)
-    exported = convert(model, {}, name, precision)
-    graph = quantise_on(exported, [image[None].numpy() for image in images[:8]])
-    return run_exported(replace(exported, graph=graph))
+from speed import engine_ways
 
 
 def ways_of(model: Any, images: torch.Tensor) -> dict[str, Way]:
@@ -63,14 +42,7 @@ def ways_of(model: Any, images: torch.Tensor) -> dict[str, Way]:
         "straightforward": lambda: model.classify(straightforward.encode_image(model, images)),
         "plain torch fp32": lambda: model(images),
     }
-    for name, precision in WAYS:
-        try:
-            engine = start(model, name, precision, images)
-        except MfclipError as error:
-            print(f"left out: {name} {precision}: {error}")
-            continue
-        ways[f"{name} {precision}"] = lambda engine=engine: engine.judge(images).logits
-    return ways
+    return {**ways, **engine_ways(model, images)}
 
 
 def row(timing: Timing, slow: Timing, plain: Timing, batch: int) -> dict[str, Any]:
@@ -102,15 +74,15 @@ def measure(model: Any, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def changes(manifest: Path) -> dict[str, Any]:
-    """Export the embedded weights in each precision below fp32; return what was measured."""
+def changes(weights: Path | None, manifest: Path) -> dict[str, Any]:
+    """Export weights in each precision below fp32; return what was measured."""
     faces, found = read_manifest(manifest), {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, precision in WAYS:
+        for name, precision in ENGINES:
             if precision == "fp32":
                 continue
             out = Path(folder) / f"{precision}{SUFFIXES[name]}"
-            report = export_weights(None, name, out, precision=precision, manifest=faces)
+            report = export_weights(weights, name, out, precision=precision, manifest=faces)
             found[f"{name} {precision}"] = report.change and asdict(report.change)
     return found
 
@@ -121,13 +93,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--manifest", type=Path, help="for mfclip-small: faces to measure AUC on")
+    parser.add_argument("--manifest", type=Path, help="faces to measure the change of AUC on")
+    parser.add_argument("--weights", type=Path, help="trained ones of that model, to measure with")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    small = options.model == "mfclip-small"
-    model = load_detector()[0] if small else create_model(options.model)
+    embedded = options.model == "mfclip-small" and not options.weights
+    trained = options.weights or embedded
+    model = load_detector(options.weights)[0] if trained else create_model(options.model)
     load_before = os.getloadavg()[0]
     result = {
         "command": "python benchmarks/engines.py",
@@ -140,8 +114,8 @@ def main() -> None:
         **asdict(provenance()),
         "ways": measure(model.eval(), options.batch_size, options.rounds),
     }
-    if options.manifest and small:
-        result["change_on_test"] = changes(options.manifest)
+    if options.manifest and trained:
+        result["change_on_test"] = changes(options.weights, options.manifest)
     text = json.dumps(result, indent=2)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import straightforward
 from mfclip.batch import Batch
+from mfclip.benchmark.inference import ENGINES
 from mfclip.benchmark.int8 import quantised_engine
 from mfclip.benchmark.roofline import (
     Ceiling,
@@ -52,15 +53,6 @@ TARGETS = {
 }
 """How many times faster than the straightforward way the best way in each number type should be."""
 
-ENGINES = (
-    ("torch", "fp32"),
-    ("torch", "bf16"),
-    ("onnx", "fp32"),
-    ("openvino", "fp32"),
-    ("openvino", "bf16"),
-    ("openvino", "int8"),
-)
-
 
 def scoring_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
     """Vision features and verdict of one batch."""
@@ -76,14 +68,14 @@ def scoring_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
             return fast(last.images)
 
     ways: dict[str, Way] = {"straightforward": straight, "fp32": lambda: fast(last.images)}
-    return {**ways, "bf16": bf16, **engine_ways(model, batch)}
+    return {**ways, "bf16": bf16, **engine_ways(model, batch.images)}
 
 
-def engine_ways(model: nn.Module, batch: Batch) -> dict[str, Way]:
+def engine_ways(model: nn.Module, images: Tensor) -> dict[str, Way]:
     """The engines that are installed, named ``openvino bf16`` and the like."""
 
     def judging(engine: Any) -> Way:
-        return lambda: engine.judge(batch.images).logits
+        return lambda: engine.judge(images).logits
 
     ways = {}
     for name, precision in ENGINES:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import serve_tables
+import speed_tables
+
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))
+TABLES = vars(speed_tables) | vars(serve_tables)
 SECTIONS = ("targets", "ways", "machine", "startup", "end_to_end", "scaling", "profile")
 
 
@@ -83,3 +85,10 @@ def test_page_is_up_to_date(name: str) -> None:
     text = (ROOT / "docs" / "speed.md").read_text()
     table = TABLES[f"render_{name}"](ROOT / "benchmarks" / "results")
     assert f"\n{table}\n<!-- /{name} -->" in text, "run: python benchmarks/tables.py"
+
+
+def test_tables_of_the_server_are_up_to_date() -> None:
+    text = (ROOT / "docs" / "serve.md").read_text()
+    for name in ("load", "fuzz"):
+        table = TABLES[f"render_{name}"](ROOT / "benchmarks" / "results")
+        assert f"\n{table}\n<!-- /{name} -->" in text, "run: python benchmarks/tables.py"

@@ -1,0 +1,58 @@
+"""The tables that say what became of a server, from the files in ``results``; see ``tables.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from speed_tables import MISSING, read_result
+
+
+def render_load(results: Path) -> str:
+    """Draw throughput and waiting times by what is sent and by how many clients."""
+    report = read_result(results, "serve_load")
+    if report is None:
+        return MISSING
+    lines = [
+        "| sent | clients | requests/s | median, ms | 99%, ms | lost | score differs by at most "
+        "| memory, MiB |",
+        "|---" * 8 + "|",
+    ]
+    for sent, rows in report["results"].items():
+        for row in rows:
+            apart = f"{row['largest_difference_of_scores']:.1g}"
+            cells = [
+                f"{sent} | {row['clients']} | {row['requests_per_second']:.1f}",
+                f"{row['p50_ms']:.0f} | {row['p99_ms']:.0f} | {row['lost']} | {apart}",
+                f"{row['memory_mib']:.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def render_fuzz(results: Path) -> str:
+    """Draw what was sent and answered, and the memory at rest after each round."""
+    report = read_result(results, "serve_fuzz")
+    if report is None:
+        return MISSING
+    lines = ["| sent | number | came out | slowest, s |", "|---" * 4 + "|"]
+    for name in ("pictures", "videos"):
+        found = report[name]
+        lines.append(
+            f"| damaged {name} | {found['sent']:,} | {_outcomes(found)} "
+            f"| {found['slowest_seconds']:.1f} |"
+        )
+    made_up = report["schemathesis"]
+    failures = len(made_up["failures"]) or "nothing against the description"
+    lines.append(f"| made-up requests | {made_up['requests']:,} | {failures} | |")
+    at_rest = report["memory_mib"]["at rest, before and after each round"]
+    memory = ", ".join(f"{mib:.0f}" for mib in at_rest[1:])
+    return "\n".join(
+        [*lines, "", f"Memory at rest: {at_rest[0]:.0f} MiB before, {memory} MiB after each round."]
+    )
+
+
+def _outcomes(found: dict[str, Any]) -> str:
+    wrong = len(found["bad"])
+    named = ", ".join(f"{count:,} {name}" for name, count in found["outcomes"].items())
+    return f"{named}; {wrong} errors of the server or hangs"
