@@ -53,6 +53,5 @@ def render_fuzz(results: Path) -> str:
 
 
 def _outcomes(found: dict[str, Any]) -> str:
-    wrong = len(found["bad"])
-    named = ", ".join(f"{count:,} {name}" for name, count in found["outcomes"].items())
-    return f"{named}; {wrong} errors of the server or hangs"
+    named = [f"{name}: {count:,}" for name, count in found["outcomes"].items()]
+    return "; ".join([*named, f"errors of the server and hangs: {len(found['bad'])}"])

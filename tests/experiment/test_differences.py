@@ -98,7 +98,8 @@ def test_the_mean_of_tests_of_the_same_faces(storer: Storer, protocol_file: Path
     store = storer(protocol_file, ["MFCLIP", "image, alone"], train="A")
     _, *damaged = compare_rows(store, "MFCLIP", "image, alone", resamples=30)[:3]
     mean = mean_difference(damaged, "damaged")
-    assert mean.test == "damaged"
+    assert [each.perturbation for each in damaged] == ["GB", "GB"]
+    assert (mean.test, mean.perturbation) == ("damaged", None)
     assert mean.value == pytest.approx((damaged[0].value + damaged[1].value) / 2)
     np.testing.assert_allclose(mean.resampled, (damaged[0].resampled + damaged[1].resampled) / 2)
     assert mean.low <= mean.high

@@ -10,7 +10,7 @@ Axes: r resamples, n faces, s seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ class Difference:
 
     Attributes:
         train: name of the training set.
-        test: heading of the test, or what it is the mean of.
+        test: heading of the test, or of several.
+        perturbation: kind of damage; None if clean, or several.
         seeds: that both rows were trained with.
         value: mean over the seeds.
         low: lower bound of the 95% interval.
@@ -46,6 +47,7 @@ class Difference:
 
     train: str
     test: str
+    perturbation: str | None
     seeds: tuple[int, ...]
     value: float
     low: float
@@ -88,8 +90,20 @@ def compare_rows(
         seeds = sorted(own.keys() & other.keys())
         for test in own[seeds[0]]["tests"] if seeds else ():
             pairs = [(_scores(store, own, s, test), _scores(store, other, s, test)) for s in seeds]
-            values, resampled = _subtract(pairs, figure, resamples)
-            found.append(_difference(train, test["name"], tuple(seeds), values, resampled))
+            value, resampled = _subtract(pairs, figure, resamples)
+            interval = percentile_interval(resampled)
+            found.append(
+                Difference(
+                    train=train,
+                    test=test["name"],
+                    perturbation=test["perturbation"],
+                    seeds=tuple(seeds),
+                    value=value,
+                    low=interval.low,
+                    high=interval.high,
+                    resampled=resampled,
+                )
+            )
     if not found:
         raise InputError(f"{row!r} and {base!r} have no finished runs with the same seed in common")
     return found
@@ -102,17 +116,17 @@ def mean_difference(differences: Sequence[Difference], test: str) -> Difference:
         differences: of one call of `compare_rows`, at least one.
         test: what to call their mean.
     """
-    value = float(np.mean([each.value for each in differences]))
     resampled = np.mean([each.resampled for each in differences], axis=0)
-    first = differences[0]
-    return _difference(first.train, test, first.seeds, value, resampled)
-
-
-def _difference(
-    train: str, test: str, seeds: tuple[int, ...], value: float, resampled: Float[ndarray, " r"]
-) -> Difference:
     interval = percentile_interval(resampled)
-    return Difference(train, test, seeds, value, interval.low, interval.high, resampled)
+    return replace(
+        differences[0],
+        test=test,
+        perturbation=None,
+        value=float(np.mean([each.value for each in differences])),
+        low=interval.low,
+        high=interval.high,
+        resampled=resampled,
+    )
 
 
 def _scores(store: Store, runs: Runs, seed: int, test: Mapping[str, Any]) -> Scores:
