@@ -35,7 +35,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	@# About an hour on two cores, which should do nothing else. More: benchmarks/README.md.
+	@# About half an hour on two cores, which should do nothing else. More: benchmarks/README.md.
 	$(BIN)/python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
 	$(BIN)/python benchmarks/speed.py --model mfclip-small --out benchmarks/results/speed-mfclip-small.json
 	$(BIN)/python benchmarks/engines.py --model mfclip --out benchmarks/results/engines-mfclip.json

@@ -144,7 +144,9 @@ def main() -> None:
                 rows.append(measure_apart(way, folder, count, options.engine))
                 print(rows[-1], flush=True)
     result = {
-        "command": f"python benchmarks/scaling.py --full --engine {options.engine!r}",
+        "command": f"python benchmarks/scaling.py{' --full' if options.full else ''} "
+        f"--ways {' '.join(options.ways)} --engine {options.engine!r}",
+        "counts": counts,
         "batch": BATCH,
         "engine": options.engine,
         "threads": torch.get_num_threads(),
