@@ -19,10 +19,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mfclip.errors import ConfigError
+from mfclip.errors import ConfigError, InputError
+from mfclip.experiment.differences import compare_rows, mean_difference
 from mfclip.experiment.drawing import write_figure
 from mfclip.experiment.report import write_report
+from mfclip.experiment.store import Store
 from mfclip.labels import LEVELS
+from mfclip.visualise.style import COLOURS, LABEL, MARKERS, new_figure, save_figure
 from tables import ROOT, insert
 
 RESULTS = ROOT / "benchmarks" / "results" / "findings"
@@ -38,6 +41,30 @@ DRAWINGS = {
 }
 """Figures that are kept, by experiment."""
 
+PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
+    "unseen": tuple(("MFCLIP", other) for other in ("CViT", "Xception", "CLIP", "FreqNet", "ViT")),
+    "robustness": tuple(
+        ("MFCLIP", other) for other in ("CViT", "Xception", "CLIP", "FreqNet", "ViT")
+    ),
+    "components": (
+        ("NE + IE", "IE"),
+        ("IE + FTE", "IE"),
+        ("IE + FTE + predictor", "IE + FTE"),
+        ("NE + IE + FTE + predictor", "IE + FTE + predictor"),
+    ),
+    "losses": (("CE + KL", "CE"), ("CE + CMC", "CE"), ("CE + CMC + KL", "CE + CMC")),
+    "spa": (
+        ("CLIP w/ SPA", "CLIP w/o SPA"),
+        ("MFCLIP w/ SPA", "MFCLIP w/o SPA"),
+        ("MFCLIP w/ SPA by place", "MFCLIP w/o SPA"),
+    ),
+    "prompt_levels": (
+        ("CLIP, 4 levels", "CLIP, 1 level"),
+        ("MFCLIP, 4 levels", "MFCLIP, 1 level"),
+    ),
+}
+"""What each experiment asks: one row less another that lacks one thing."""
+
 Line = dict[str, str]
 
 
@@ -49,6 +76,10 @@ def gather(runs: Path) -> None:
         kept.mkdir(parents=True, exist_ok=True)
         for name in REPORTS:
             shutil.copyfile(folder / name, kept / name)
+        if pairs := PAIRS.get(folder.name):
+            found = list(filter(None, (apart(folder, *pair) for pair in pairs)))
+            text = json.dumps(found, indent=1) + "\n"
+            (kept / "differences.json").write_text(text, encoding="utf-8")
         for name in DRAWINGS.get(folder.name, ()):
             try:
                 pictures = [path for path in write_figure(name, folder) if path.suffix == ".png"]
@@ -57,6 +88,69 @@ def gather(runs: Path) -> None:
                 continue
             for picture in pictures:
                 shutil.copyfile(picture, FIGURES / picture.name)
+
+
+def apart(folder: Path, row: str, base: str) -> dict[str, Any] | None:
+    """Subtract two rows on every test without damage, and on all with damage together."""
+    try:
+        found = compare_rows(Store(folder), row, base)
+    except InputError as error:
+        print(f"left out: {folder.name}: {error}")
+        return None
+    damaged = [each for each in found if each.perturbation]
+    clean = [each for each in found if each not in damaged]
+    joined = [mean_difference(damaged, "damaged")] if damaged else []
+    return {
+        "row": row,
+        "base": base,
+        "seeds": found[0].seeds,
+        "auc": {
+            each.test: {"value": each.value, "low": each.low, "high": each.high}
+            for each in [*clean, *joined]
+        },
+    }
+
+
+def differences_table(path: Path) -> str:
+    """Draw differences in points of AUC; bold where the interval does not hold 0."""
+    pairs = json.loads(path.read_text(encoding="utf-8"))
+    tests = list(dict.fromkeys(test for pair in pairs for test in pair["auc"]))
+    out = [["difference", "seeds", *tests], ["---"] * (2 + len(tests))]
+    for pair in pairs:
+        cells = [points(pair["auc"][test]) if test in pair["auc"] else "-" for test in tests]
+        out.append([f"{pair['row']} less {pair['base']}", str(len(pair["seeds"])), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in out)
+
+
+def points(found: dict[str, float]) -> str:
+    """Write a difference and its interval in percentage points."""
+    value, low, high = (f"{100 * found[name]:+.1f}" for name in ("value", "low", "high"))
+    strong = "**" if found["low"] > 0 or found["high"] < 0 else ""
+    return f"{strong}{value}{strong} [{low}, {high}]"
+
+
+def draw_differences(path: Path) -> None:
+    """Draw all differences with their intervals, one panel a test; in brackets the seeds."""
+    files = [RESULTS / name / "differences.json" for name in PAIRS if name != "robustness"]
+    pairs = [pair for file in files for pair in json.loads(file.read_text(encoding="utf-8"))]
+    names = [f"{pair['row']} less {pair['base']} ({len(pair['seeds'])})" for pair in pairs]
+    tests = list(dict.fromkeys(test for pair in pairs for test in pair["auc"]))
+    figure = new_figure(9, 0.8 + 0.22 * len(pairs))
+    panels = figure.subplots(1, len(tests), sharey=True, squeeze=False)[0]
+    for test, panel in zip(tests, panels, strict=True):
+        for place, pair in enumerate(pairs):
+            value, low, high = (100 * pair["auc"][test][name] for name in ("value", "low", "high"))
+            sure = low > 0 or high < 0
+            panel.plot([low, high], [place, place], color=COLOURS[0 if sure else 4], linewidth=1)
+            panel.plot(value, place, MARKERS[0] if sure else "|", color=COLOURS[0 if sure else 4])
+        panel.axvline(0, color="#888888", linewidth=0.8)
+        panel.set_title(test, fontsize=LABEL)
+        panel.grid(axis="x", color="#dddddd", linewidth=0.5)
+        panel.tick_params(labelsize=LABEL)
+        panel.set_xlabel("points of AUC", fontsize=LABEL)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    save_figure(figure, path)
 
 
 def read(name: str, metric: str = "auc") -> list[Line]:
@@ -89,7 +183,7 @@ def clean_table(lines: list[Line]) -> str:
 
 def show(line: Line) -> str:
     """Write a figure in percent: its mean, its deviation over seeds, its interval."""
-    spread = f" ± {float(line['spread']):.1f}" if line["std"] else ""
+    spread = f" ± {float(line['std']):.1f}" if line["std"] else ""
     return (
         f"{float(line['mean']):.1f}{spread} [{float(line['low']):.1f}, {float(line['high']):.1f}]"
     )
@@ -151,11 +245,15 @@ def main() -> None:
     if options.runs:
         gather(options.runs)
     text = PAGE.read_text(encoding="utf-8")
-    for folder in sorted(RESULTS.iterdir()):
+    for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         text = insert(text, folder.name, clean_table(read(folder.name)))
+        if folder.name in PAIRS:
+            table = differences_table(folder / "differences.json")
+            text = insert(text, f"{folder.name} differences", table)
     text = insert(text, "damage", damage_table(read("robustness")))
     text = insert(text, "features", features_table(RESULTS / "spa" / "features.json"))
     PAGE.write_text(text, encoding="utf-8")
+    draw_differences(FIGURES / "differences.png")
 
 
 if __name__ == "__main__":
