@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,12 +106,21 @@ def test_the_mean_of_tests_of_the_same_faces(storer: Storer, protocol_file: Path
     assert mean.low <= mean.high
 
 
+def test_only_tests_that_both_rows_have_are_compared(store: Store) -> None:
+    path = store.finished("CViT__DDPM__seed1") / "result.json"
+    run = json.loads(path.read_text())
+    del run["tests"][1]
+    path.write_text(json.dumps(run))
+    found = compare_rows(store, *ROWS, resamples=5)
+    assert [each.test for each in found] == ["LatDiff", "DiffFace", "Diffae"]
+
+
 def test_what_cannot_be_compared_is_said(store: Store, storer: Storer) -> None:
     with pytest.raises(ConfigError, match=r"expected a row among .*CViT.* but got 'Nobody'"):
         compare_rows(store, "MFCLIP", "Nobody")
     with pytest.raises(ConfigError, match="expected a figure among auc, ap, eer, but got 'acc'"):
         compare_rows(store, *ROWS, figure="acc")
-    with pytest.raises(InputError, match="no finished runs with the same seed"):
+    with pytest.raises(InputError, match="no finished runs with the same seed and test"):
         compare_rows(storer(TABLE, ["MFCLIP"], train="DDPM"), *ROWS)
     path = scores_of(store, "CViT", 0, "LatDiff")
     Scores(tuple(read_scores(path))[1:]).write(path)

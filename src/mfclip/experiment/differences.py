@@ -72,7 +72,7 @@ def compare_rows(
 
     Raises:
         ConfigError: an unknown row or figure.
-        InputError: the rows have no finished runs in common, or were not judged on the same faces.
+        InputError: the rows have no run and test in common, or were not judged on the same faces.
     """
     if figure not in FIGURES:
         raise ConfigError(f"expected a figure among {', '.join(FIGURES)}, but got {figure!r}")
@@ -88,7 +88,9 @@ def compare_rows(
             for name in (row, base)
         )
         seeds = sorted(own.keys() & other.keys())
-        for test in own[seeds[0]]["tests"] if seeds else ():
+        folders = [_folders(runs[seed]) for runs in (own, other) for seed in seeds]
+        tests = own[seeds[0]]["tests"] if seeds else ()
+        for test in (test for test in tests if all(test["name"] in each for each in folders)):
             pairs = [(_scores(store, own, s, test), _scores(store, other, s, test)) for s in seeds]
             value, resampled = _subtract(pairs, figure, resamples)
             interval = percentile_interval(resampled)
@@ -105,7 +107,9 @@ def compare_rows(
                 )
             )
     if not found:
-        raise InputError(f"{row!r} and {base!r} have no finished runs with the same seed in common")
+        raise InputError(
+            f"{row!r} and {base!r} have no finished runs with the same seed and test in common"
+        )
     return found
 
 
@@ -132,10 +136,12 @@ def mean_difference(differences: Sequence[Difference], test: str) -> Difference:
 def _scores(store: Store, runs: Runs, seed: int, test: Mapping[str, Any]) -> Scores:
     """Read the scores that the run of a seed gave to one test."""
     run = runs[seed]
-    folder = next((t["folder"] for t in run["tests"] if t["name"] == test["name"]), None)
-    if folder is None:
-        raise InputError(f"{run['key']} was not tested on {test['name']!r}")
-    return read_scores(store.finished(run["key"]) / folder / "scores.csv")
+    return read_scores(store.finished(run["key"]) / _folders(run)[test["name"]] / "scores.csv")
+
+
+def _folders(run: Mapping[str, Any]) -> dict[str, str]:
+    """Where a run keeps each of its tests."""
+    return {test["name"]: test["folder"] for test in run["tests"]}
 
 
 def _subtract(
