@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from ideas import GROUPS, Idea, memory_ideas
-from mfclip.layers.memory import keep_freed_memory
-from mfclip.provenance import provenance
+from mfclip.runtime.memory import keep_freed_memory
+from mfclip.runtime.provenance import provenance
 
 
 def measure(idea: Idea, rounds: int) -> dict[str, Any]:

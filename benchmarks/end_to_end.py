@@ -32,7 +32,7 @@ from mfclip.errors import MfclipError
 from mfclip.predict.faces import DetectedFaces, WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 MODELS = ("mfclip", "mfclip-small")
 ENGINES = (("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))

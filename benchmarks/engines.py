@@ -30,9 +30,9 @@ from mfclip.benchmark.subject import made_images
 from mfclip.benchmark.timing import Timing, Way, time_ways
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import load_detector
-from mfclip.export.export import SUFFIXES, export_weights
+from mfclip.evaluate.export import SUFFIXES, export_weights
 from mfclip.model.build import create_model
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 from speed import engine_ways
 
 

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from skimage import data
 
-from mfclip.data.faces import FaceDetector
 from mfclip.data.manifest import read_manifest
+from mfclip.media.faces import FaceDetector
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -22,10 +22,10 @@ from typing import Any
 from mfclip.errors import ConfigError, InputError
 from mfclip.experiment.differences import compare_rows, mean_difference
 from mfclip.experiment.drawing import write_figure
+from mfclip.experiment.figures.style import COLOURS, LABEL, MARKERS, new_figure, save_figure
 from mfclip.experiment.report import write_report
 from mfclip.experiment.store import Store
 from mfclip.labels import LEVELS
-from mfclip.visualise.style import COLOURS, LABEL, MARKERS, new_figure, save_figure
 from tables import ROOT, insert
 
 RESULTS = ROOT / "benchmarks" / "results" / "findings"

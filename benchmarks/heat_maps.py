@@ -31,17 +31,17 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from mfclip.data.blending import local_warp, random_face_mask, self_blend, splice
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Sample, read_manifest
-from mfclip.data.transforms import Pixels
 from mfclip.detectors import find_weights, load_detector
 from mfclip.evaluate.bootstrap import draw_weights, percentile_interval
 from mfclip.evaluate.calibration import CalibratedDetector
+from mfclip.experiment.figures.faces import choose_faces, kind_of
+from mfclip.media.blending import local_warp, random_face_mask, self_blend, splice
+from mfclip.media.transforms import Pixels
 from mfclip.predict.heat_map import BASE_BLUR, SMOOTHING, STEPS, heat_map
 from mfclip.predict.predictor import hash_file, to_images
-from mfclip.provenance import provenance
-from mfclip.visualise.faces import choose_faces, kind_of
+from mfclip.runtime.provenance import provenance
 
 SHARE = 0.1
 """Share of the pixels that is greyed out."""

@@ -24,7 +24,6 @@ from mfclip.baselines.freqnet import FrequencyConvolution, keep_high_frequencies
 from mfclip.benchmark.subject import made_batch
 from mfclip.engines.convert import OPSET
 from mfclip.engines.two_tokens import TwoTokens
-from mfclip.layers.memory import keep_freed_memory
 from mfclip.layers.transformer import TokenTransformer
 from mfclip.model.build import create_model
 from mfclip.model.patch_selector import (
@@ -34,6 +33,7 @@ from mfclip.model.patch_selector import (
     to_grey,
 )
 from mfclip.model.srm import noise_residual, srm_kernels
+from mfclip.runtime.memory import keep_freed_memory
 
 Way = Callable[[], Any]
 

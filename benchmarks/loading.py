@@ -31,14 +31,14 @@ from torch.utils.data import DataLoader, Dataset
 from mfclip import create_model
 from mfclip.batch import Batch
 from mfclip.data.dataset import FaceDataset
-from mfclip.data.images import read_image
 from mfclip.data.loader import TrainingLoader
 from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.data.sampling import BatchPlan
-from mfclip.data.transforms import AugmentLevel
 from mfclip.errors import MissingExtraError, require
 from mfclip.labels import Labels
-from mfclip.provenance import provenance
+from mfclip.media.images import read_image
+from mfclip.media.transforms import AugmentLevel
+from mfclip.runtime.provenance import provenance
 
 RESIZE, IMAGE_SIZE = 256, 224
 

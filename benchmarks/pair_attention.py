@@ -27,7 +27,7 @@ from mfclip.evaluate.score import evaluating
 from mfclip.experiment.score_curves import read_log
 from mfclip.experiment.store import Store
 from mfclip.model.mfclip import MFCLIP
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 LAST = 10
 """Logged steps whose contrastive loss is averaged."""

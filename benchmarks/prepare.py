@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mfclip.data.manifest import Manifest, read_manifest
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 WATCH = 0.05
 """Seconds between two looks at a running command."""

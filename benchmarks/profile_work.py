@@ -21,7 +21,7 @@ from mfclip.benchmark.subject import Subject, made_batch, open_subject
 from mfclip.benchmark.timing import Way, pinned_threads
 from mfclip.benchmark.training import build_step
 from mfclip.engines import load_engine
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 MODELS = ("mfclip", "mfclip-small")
 PRECISIONS = ("fp32", "bf16")

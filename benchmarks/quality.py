@@ -23,18 +23,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mfclip.data.faces import FaceDetector
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample, read_manifest
-from mfclip.data.transforms import Pixels
 from mfclip.evaluate.metrics import auc
 from mfclip.evaluate.verdicts import verdict_rates
+from mfclip.media.faces import FaceDetector
+from mfclip.media.images import read_image
+from mfclip.media.transforms import Pixels
 from mfclip.predict import quality
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.heat_map import blur
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 SIGMAS = (0.5, 1.0, 1.5, 2.0, 3.0)
 QUALITIES = (90, 50, 30, 20, 10)

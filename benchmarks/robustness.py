@@ -18,13 +18,13 @@ from torch import nn
 
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import read_manifest
-from mfclip.data.perturbations import EXTRA_PERTURBATIONS
 from mfclip.detectors import load_detector
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.report import evaluate_scores
 from mfclip.evaluate.score import score_dataset
 from mfclip.experiment.damage import DamagedFaces
-from mfclip.provenance import provenance
+from mfclip.media.perturbations import EXTRA_PERTURBATIONS
+from mfclip.runtime.provenance import provenance
 
 LEVELS = (1, 3, 5)
 FIGURES = ("auc", "tpr_at_fpr_5", "balanced_accuracy_fitted")

@@ -37,7 +37,7 @@ from mfclip.evaluate.score import evaluating, fake_scores
 from mfclip.labels import Labels
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.predictor import Predictor
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 COUNTS, LONGEST = (100, 1_000, 10_000), 100_000
 FILES = 200

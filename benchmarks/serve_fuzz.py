@@ -32,8 +32,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from mfclip.data.images import read_image
-from mfclip.provenance import provenance
+from mfclip.media.images import read_image
+from mfclip.runtime.provenance import provenance
 from serve_load import DEMO, Server, start_server
 
 PICTURES = {

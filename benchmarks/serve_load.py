@@ -29,8 +29,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from mfclip.data.images import read_image
-from mfclip.provenance import provenance
+from mfclip.media.images import read_image
+from mfclip.runtime.provenance import provenance
 
 DEMO = Path(__file__).resolve().parents[1] / "src" / "mfclip" / "assets" / "demo"
 CLIENTS = (1, 4, 16, 32)

@@ -39,10 +39,10 @@ from mfclip.benchmark.subject import made_batch
 from mfclip.benchmark.timing import Timing, Way, pinned_threads, time_ways
 from mfclip.engines.load import build_engine
 from mfclip.errors import MfclipError
-from mfclip.layers.memory import keep_freed_memory
 from mfclip.model.build import create_model
 from mfclip.model.patch_selector import select_richest_patch
-from mfclip.provenance import provenance
+from mfclip.runtime.memory import keep_freed_memory
+from mfclip.runtime.provenance import provenance
 
 BATCH = 24
 

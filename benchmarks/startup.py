@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mfclip.benchmark.timing import Timing, time_ways
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 PICTURE = str(files("mfclip").joinpath("assets/demo/real/collins.jpg"))
 RUN = "from mfclip.cli import main; main()"

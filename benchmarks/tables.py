@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mfclip.data.perturbations import EXTRA_PERTURBATIONS
 from mfclip.detectors import find_weights
+from mfclip.media.perturbations import EXTRA_PERTURBATIONS
 from mfclip.predict.verdict import error_rows, percent, read_bands
 from mfclip.weights import read_weights
 from serve_tables import render_fuzz, render_load

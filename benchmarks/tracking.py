@@ -4,7 +4,7 @@
 
 Takes one real face of each of many people. Another moment of the same person is made by light,
 colour, turn, shift, size and compression; a changed face or pose is not imitated. For each likeness
-from which two looks would count as one person (`mfclip.data.tracking.ALIKE`), counts the pairs of
+from which two looks would count as one person (`mfclip.media.tracking.ALIKE`), counts the pairs of
 different people that are kept apart and the moments that are split from their person.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from mfclip.data.manifest import read_manifest
-from mfclip.data.tracking import ALIKE, look_of
-from mfclip.provenance import provenance
+from mfclip.media.tracking import ALIKE, look_of
+from mfclip.runtime.provenance import provenance
 
 LIMITS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 

@@ -25,11 +25,11 @@ from numpy import ndarray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, read_manifest
-from mfclip.data.transforms import centre_square, resize_short_side
 from mfclip.detectors import load_detector
-from mfclip.provenance import provenance
+from mfclip.media.images import read_image
+from mfclip.media.transforms import centre_square, resize_short_side
+from mfclip.runtime.provenance import provenance
 from mfclip.weights import read_tensors
 
 RESAMPLES = 1000

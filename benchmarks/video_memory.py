@@ -27,8 +27,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from mfclip.data.video import probe, write_video
-from mfclip.provenance import provenance
+from mfclip.media.video import probe, write_video
+from mfclip.runtime.provenance import provenance
 
 FPS = 5
 SHORTEST = 120

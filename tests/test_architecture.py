@@ -20,13 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "mfclip"
 
 LAYERS = {
-    **dict.fromkeys(["labels", "config", "errors", "batch", "provenance", "device", "weights"], 0),
-    "layers": 1,
-    **dict.fromkeys(["model", "baselines", "data"], 2),
-    "detectors": 3,
-    "engines": 4,
+    **dict.fromkeys(["labels", "config", "errors", "batch", "weights"], 0),
+    **dict.fromkeys(["layers", "runtime"], 1),
+    **dict.fromkeys(["model", "baselines", "media"], 2),
+    **dict.fromkeys(["detectors", "data"], 3),
+    **dict.fromkeys(["engines", "datasets"], 4),
     **dict.fromkeys(["evaluate", "predict"], 5),
-    **dict.fromkeys(["train", "visualise", "export"], 6),
+    **dict.fromkeys(["train", "report"], 6),
     **dict.fromkeys(["serve", "experiment", "benchmark"], 7),
     "cli": 8,
 }

@@ -18,6 +18,9 @@ from mfclip.errors import WeightsError
 
 FORMAT = "mfclip-1"
 
+BEST = "best.safetensors"
+"""Name of a run's best weights in its folder."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mfclip.benchmark.feed import made_manifest, measure_feed
-from mfclip.data.images import read_image
+from mfclip.media.images import read_image
 
 
 def test_made_pictures_are_faces_sized_and_gone_afterwards() -> None:

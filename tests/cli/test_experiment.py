@@ -13,7 +13,7 @@ from mfclip.cli.app import app
 from mfclip.cli.experiment import _split_names
 from mfclip.config import build_config, dump_toml
 from mfclip.errors import ConfigError
-from mfclip.evaluate.protocols import list_protocols, load_protocol
+from mfclip.experiment.protocols import list_protocols, load_protocol
 
 PROTOCOL = """
 title = "Made faces"

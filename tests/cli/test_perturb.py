@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from mfclip.cli.perturb import perturb
 from mfclip.data.manifest import read_manifest
-from mfclip.data.perturbations import PERTURBATIONS
-from mfclip.data.perturbations import perturb as perturb_image
 from mfclip.errors import ConfigError, ManifestError
+from mfclip.media.perturbations import PERTURBATIONS
+from mfclip.media.perturbations import perturb as perturb_image
 
 app = typer.Typer()
 app.command()(perturb)

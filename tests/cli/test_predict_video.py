@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from films import Brightness, Squares, draw, encode
 from mfclip.cli.predict import judge
-from mfclip.data.video import probe
 from mfclip.errors import ConfigError
+from mfclip.media.video import probe
 from mfclip.predict.predictor import Predictor
 
 

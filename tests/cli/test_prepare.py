@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 
 from mfclip.cli.app import app
 from mfclip.cli.prepare import describe
-from mfclip.data.images import read_image
 from mfclip.data.manifest import read_manifest
-from mfclip.data.prepare import PrepareReport
-from mfclip.data.video import write_video
+from mfclip.datasets.prepare import PrepareReport
 from mfclip.errors import ConfigError
+from mfclip.media.images import read_image
+from mfclip.media.video import write_video
 from mfclip.predict.faces import DetectedFaces
 
 pytest.importorskip("av")

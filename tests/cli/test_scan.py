@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mfclip.cli.scan import parse_options, scan
 from mfclip.data.manifest import check_files, read_manifest
-from mfclip.data.sources import SOURCES, ScanOptions
+from mfclip.datasets.sources import SOURCES, ScanOptions
 from mfclip.errors import ConfigError, MfclipError
 
 app = typer.Typer()

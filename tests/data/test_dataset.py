@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from mfclip.data.blending import self_blend
 from mfclip.data.dataset import (
     SELF_BLENDED,
     FaceDataset,
@@ -21,11 +20,12 @@ from mfclip.data.dataset import (
     pack,
     unpack,
 )
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample
-from mfclip.data.transforms import Pixels, augment, prepare_face
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
+from mfclip.media.blending import self_blend
+from mfclip.media.images import read_image
+from mfclip.media.transforms import Pixels, augment, prepare_face
 
 REAL, FAKE = Labels(False, generator="FFHQ"), Labels(True, "face_swap", "gan", "Swap")
 SIZES = {"resize": 40, "image_size": 32}

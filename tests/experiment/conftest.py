@@ -13,14 +13,14 @@ import pytest
 
 from mfclip.config import EvaluateSettings, build_config
 from mfclip.data.manifest import read_manifest
-from mfclip.evaluate.cells import Trial
-from mfclip.evaluate.protocols import Protocol, load_protocol, plain_name
 from mfclip.evaluate.scores import ScoredSample, Scores
 from mfclip.experiment.cell import measure
+from mfclip.experiment.cells import Trial
 from mfclip.experiment.plan import Experiment, plan_experiment
+from mfclip.experiment.protocols import Protocol, load_protocol, plain_name
 from mfclip.experiment.store import DESCRIPTION, SCHEMA, Store, write_json
 from mfclip.labels import Labels
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 PROTOCOL = """
 title = "Made faces"

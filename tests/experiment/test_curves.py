@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mfclip.errors import ConfigError, InputError
-from mfclip.evaluate.paper import paper_cells
 from mfclip.experiment.curves import generator_means, prompt_levels, robustness
+from mfclip.experiment.paper import paper_cells
 from mfclip.experiment.results import read_results
 from mfclip.experiment.store import Store
 

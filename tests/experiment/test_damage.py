@@ -10,7 +10,7 @@ import pytest
 
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import read_manifest
-from mfclip.data.perturbed_copies import perturb_manifest
+from mfclip.datasets.perturbed_copies import perturb_manifest
 from mfclip.errors import ConfigError
 from mfclip.experiment.damage import DamagedFaces
 

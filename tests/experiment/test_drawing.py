@@ -15,8 +15,8 @@ from PIL import Image
 from mfclip.errors import ConfigError
 from mfclip.experiment.curves import Curve, Drawing, Panel
 from mfclip.experiment.drawing import draw, write_figure
+from mfclip.experiment.figures.style import line_look
 from mfclip.experiment.store import Store
-from mfclip.visualise.style import line_look
 
 Storer = Callable[..., Store]
 

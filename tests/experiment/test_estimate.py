@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mfclip.evaluate.cells import train_manifest, trial_manifest
+from mfclip.experiment.cells import train_manifest, trial_manifest
 from mfclip.experiment.estimate import Speed, _estimate, estimate_experiment
 from mfclip.experiment.plan import Experiment
 

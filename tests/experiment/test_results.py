@@ -11,9 +11,9 @@ import pytest
 
 from mfclip.errors import InputError
 from mfclip.evaluate.metrics import auc, equal_error_rate
-from mfclip.evaluate.paper import paper_value
-from mfclip.evaluate.protocols import plain_name
 from mfclip.evaluate.scores import read_scores, video_scores
+from mfclip.experiment.paper import paper_value
+from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.results import read_results, summarise
 from mfclip.experiment.store import Store, write_json
 

@@ -24,7 +24,8 @@ from mfclip.evaluate.scores import read_scores
 from mfclip.experiment.plan import Experiment
 from mfclip.experiment.run import run_experiment
 from mfclip.experiment.store import Store
-from mfclip.train.loop import BEST, LAST
+from mfclip.train.loop import LAST
+from mfclip.weights import BEST
 
 Planner = Callable[..., Experiment]
 KEY = "MFCLIP__A__seed0"

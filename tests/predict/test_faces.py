@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfclip.data.images import read_image
 from mfclip.errors import InputError
+from mfclip.media.images import read_image
 from mfclip.model.mfclip import MFCLIP
 from mfclip.predict.faces import DetectedFaces, WholePicture, small_face
 from mfclip.predict.prediction import Prediction

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 
-from mfclip.data.images import read_image
-from mfclip.data.transforms import prepare_face
+from mfclip.media.images import read_image
+from mfclip.media.transforms import prepare_face
 from mfclip.predict.quality import (
     DARK,
     GREY,

@@ -16,7 +16,7 @@ from films import Brightness, Squares, draw, encode
 from mfclip.predict.mixed import judge_files
 from mfclip.predict.prediction import SCHEMA, Failure
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.whole_file import to_json
+from mfclip.report.results import to_json
 
 TEXT = files("mfclip.predict").joinpath("schema.json").read_text("utf-8")
 DEFINITION: dict[str, Any] = json.loads(TEXT)

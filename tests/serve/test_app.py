@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfclip.data.images import read_image
+from mfclip.media.images import read_image
 from mfclip.predict.faces import DetectedFaces
 from mfclip.predict.predictor import Predictor
 from mfclip.serve.guard import LOOPBACK, Access

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mfclip.layers.memory import release_freed_memory
 from mfclip.predict.predictor import Predictor
+from mfclip.runtime.memory import release_freed_memory
 from mfclip.serve import service as service_module
 from mfclip.serve.service import Service
 

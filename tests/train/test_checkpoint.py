@@ -9,8 +9,8 @@ import pytest
 
 from mfclip.config import build_config
 from mfclip.errors import TrainingError, WeightsError
-from mfclip.train.loop import BEST, LAST, train
-from mfclip.weights import read_tensors
+from mfclip.train.loop import LAST, train
+from mfclip.weights import BEST, read_tensors
 
 
 def test_a_checkpoint_cut_in_half_is_named(tiny_run: dict[str, Any], tmp_path: Path) -> None:

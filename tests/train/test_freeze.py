@@ -11,8 +11,8 @@ import torch
 
 from mfclip.config import build_config
 from mfclip.errors import ConfigError
-from mfclip.train.loop import BEST, LAST, train
-from mfclip.weights import read_tensors, read_weights
+from mfclip.train.loop import LAST, train
+from mfclip.weights import BEST, read_tensors, read_weights
 
 
 def test_words_learn_while_the_vision_half_stays_to_the_bit(

@@ -23,9 +23,9 @@ from mfclip.data.shards import write_shards
 from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
 from mfclip.train.feed import open_manifest
-from mfclip.train.loop import BEST, LAST, Run, _checkpoint_activations, train
+from mfclip.train.loop import LAST, Run, _checkpoint_activations, train
 from mfclip.train.processes import join_processes
-from mfclip.weights import read_tensors
+from mfclip.weights import BEST, read_tensors
 
 
 def _log(out: Path, kind: str) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from helpers import KINDS
 from mfclip.config import build_config
 from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.detectors import build_detector, save_detector
+from mfclip.experiment.figures.faces import Named, load_named
 from mfclip.model.mfclip import MFCLIP
-from mfclip.visualise.faces import Named, load_named
 
 
 @pytest.fixture

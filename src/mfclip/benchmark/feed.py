@@ -13,12 +13,12 @@ from PIL import Image
 from mfclip.benchmark.record import Row
 from mfclip.benchmark.timing import Progress, Way, silent, time_ways
 from mfclip.data.dataset import FaceDataset
-from mfclip.data.images import read_image
 from mfclip.data.loader import TrainingLoader, scoring_loader
 from mfclip.data.manifest import Manifest, Sample
 from mfclip.data.sampling import BatchPlan
-from mfclip.data.transforms import AugmentLevel
 from mfclip.labels import Labels
+from mfclip.media.images import read_image
+from mfclip.media.transforms import AugmentLevel
 
 SIDE, RESIZE, IMAGE_SIZE = 256, 256, 224
 QUALITY = 90

@@ -12,14 +12,14 @@ from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import run_exported
+from mfclip.engines.quantise import quantise_on
 from mfclip.errors import require
-from mfclip.export.quantise import quantise_on
 
 CALIBRATION_IMAGES = 16
 
 
 def quantised_engine(detector: nn.Module) -> Engine:
-    """Quantise as `mfclip.export` does, but on a few made pictures.
+    """Quantise as `mfclip.evaluate.export` does, but on a few made pictures.
 
     The arithmetic, and so the speed, is that of an exported file; the ranges, and so the scores,
     are not. For use, ``mfclip export`` measures both.

@@ -8,7 +8,7 @@ from typing import Any
 
 from mfclip.benchmark.roofline import Ceiling, Flops, fraction_reached, to_json
 from mfclip.benchmark.timing import Timing
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 
 SCHEMA = 1
 """Version of the JSON form. It rises when a key changes its meaning or goes; new keys may come."""

@@ -16,7 +16,7 @@ from mfclip.benchmark.roofline import Ceiling, measure_ceilings
 from mfclip.benchmark.subject import open_subject
 from mfclip.benchmark.timing import Progress, pinned_threads, silent
 from mfclip.benchmark.training import measure_training
-from mfclip.device import find_device
+from mfclip.runtime.device import find_device
 
 Part = Literal["inference", "training", "data", "patch"]
 

@@ -15,14 +15,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mfclip.cli.output import open_folder, refuse_unwritable
-from mfclip.data.audit import Audit, verdict
-from mfclip.data.audit import audit as run_audit
-from mfclip.data.audit_report import render_report
-from mfclip.data.contact_sheet import contact_sheet
-from mfclip.data.doctor import Finding, exit_code
-from mfclip.data.doctor import doctor as run_doctor
 from mfclip.data.manifest import Manifest, read_manifest
-from mfclip.data.sources import SOURCES, Source
+from mfclip.datasets.audit import Audit, verdict
+from mfclip.datasets.audit import audit as run_audit
+from mfclip.datasets.audit_report import render_report
+from mfclip.datasets.contact_sheet import contact_sheet
+from mfclip.datasets.doctor import Finding, exit_code
+from mfclip.datasets.doctor import doctor as run_doctor
+from mfclip.datasets.sources import SOURCES, Source
 from mfclip.errors import ConfigError
 
 SHOWN = 3

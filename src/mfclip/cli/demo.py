@@ -53,8 +53,8 @@ def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]
         InputError: a picture cannot be judged.
     """
     from mfclip.predict.prediction import Failure  # noqa: PLC0415
-    from mfclip.predict.report import Report  # noqa: PLC0415
-    from mfclip.predict.views import draw_heat  # noqa: PLC0415
+    from mfclip.report.report import Report  # noqa: PLC0415
+    from mfclip.report.views import draw_heat  # noqa: PLC0415
 
     manifest = _copy_pictures(out)
     captions = {str(sample.path): f"In truth: {describe(sample)}." for sample in manifest}

@@ -59,8 +59,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     from mfclip.config import load_config  # noqa: PLC0415
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
-    from mfclip.device import find_device  # noqa: PLC0415
     from mfclip.evaluate.run import evaluate_weights  # noqa: PLC0415
+    from mfclip.runtime.device import find_device  # noqa: PLC0415
 
     settings = load_config(None, set_ or []).evaluate
     rows = read_manifest(manifest)
@@ -87,7 +87,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
 
 def _tell_errors(evaluation: Evaluation) -> int:
     """List the pictures without a score on the standard error, and return the exit status."""
-    from mfclip.predict.wording import printable  # noqa: PLC0415
+    from mfclip.report.wording import printable  # noqa: PLC0415
 
     errors = evaluation.errors
     for path, error in errors[:MAX_ROWS]:

@@ -13,8 +13,8 @@ from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mfclip.evaluate.protocols import Protocol
     from mfclip.experiment.plan import Experiment
+    from mfclip.experiment.protocols import Protocol
     from mfclip.experiment.run import Outcome
 
 experiment = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -32,7 +32,7 @@ def list_() -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.evaluate.protocols import list_protocols, load_protocol  # noqa: PLC0415
+    from mfclip.experiment.protocols import list_protocols, load_protocol  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD)
     for heading in ("name", "question", "data", "runs"):
@@ -89,12 +89,12 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
     skipped. The report: mfclip experiment report DIR.
     """
     from mfclip.config import load_config  # noqa: PLC0415
-    from mfclip.evaluate.protocols import load_protocol  # noqa: PLC0415
     from mfclip.experiment.plan import (  # noqa: PLC0415
         join_manifests,
         plan_experiment,
         refuse_ineffective,
     )
+    from mfclip.experiment.protocols import load_protocol  # noqa: PLC0415
 
     protocol, settings = load_protocol(name), load_config(config, set_ or [])
     planned = plan_experiment(
@@ -200,7 +200,7 @@ def figure(
     tsne: vision features by generator.
     """
     from mfclip.experiment.drawing import FIGURES  # noqa: PLC0415
-    from mfclip.visualise.figures import FIGURES as PICTURES  # noqa: PLC0415
+    from mfclip.experiment.figures.gallery import FIGURES as PICTURES  # noqa: PLC0415
 
     if name in PICTURES:
         if folder is not None or not manifest or out is None:
@@ -219,8 +219,8 @@ def figure(
 
 
 def _draw_faces(name: str, manifest: Sequence[Path], split: str, out: Path, **options: Any) -> None:
+    from mfclip.experiment.figures.gallery import write_picture  # noqa: PLC0415
     from mfclip.experiment.plan import join_manifests  # noqa: PLC0415
-    from mfclip.visualise.figures import write_picture  # noqa: PLC0415
 
     faces = join_manifests(manifest).split(split)
     with refuse_unwritable(out):

@@ -10,7 +10,7 @@ import typer
 from mfclip.cli.output import open_folder, refuse_unwritable
 
 if TYPE_CHECKING:
-    from mfclip.export import ExportReport
+    from mfclip.evaluate.export import ExportReport
 
 
 def export(
@@ -43,7 +43,7 @@ def export(
     from rich.console import Console  # noqa: PLC0415
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
-    from mfclip.export import export_weights  # noqa: PLC0415
+    from mfclip.evaluate.export import export_weights  # noqa: PLC0415
 
     rows = read_manifest(manifest) if manifest else None
     open_folder(out.parent)

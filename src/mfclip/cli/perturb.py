@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import read_manifest
-from mfclip.data.perturbations import LEVELS, PERTURBATIONS
-from mfclip.data.perturbed_copies import FAILURES, PerturbReport, perturb_manifest
+from mfclip.datasets.perturbed_copies import FAILURES, PerturbReport, perturb_manifest
 from mfclip.errors import ConfigError
+from mfclip.media.perturbations import LEVELS, PERTURBATIONS
 
 _GRID = ",".join(PERTURBATIONS)
 _LEVELS = ",".join(map(str, LEVELS))

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from mfclip.cli.progress import Bars
     from mfclip.cli.video_copies import Copies
-    from mfclip.predict.pdf import PdfReport
     from mfclip.predict.prediction import Failure, Prediction
     from mfclip.predict.predictor import Predictor
-    from mfclip.predict.report import Report
     from mfclip.predict.video_prediction import AnyResult, VideoPrediction
+    from mfclip.report.pdf import PdfReport
+    from mfclip.report.report import Report
 
 MAX_ROWS = 500
 """Rows of the table; the JSON form has no limit."""
@@ -143,7 +143,8 @@ def judge(
     from mfclip.cli.progress import Bars  # noqa: PLC0415
     from mfclip.cli.video_copies import Copies  # noqa: PLC0415
     from mfclip.predict.mixed import judge_files  # noqa: PLC0415
-    from mfclip.predict.whole_file import JsonResults, write_output, write_whole  # noqa: PLC0415
+    from mfclip.report.results import JsonResults  # noqa: PLC0415
+    from mfclip.runtime.whole_file import write_output, write_whole  # noqa: PLC0415
 
     model = predictor.describe()
     table = ResultTable(model)
@@ -178,9 +179,9 @@ def judge(
 def _open_report(path: Path, predictor: Predictor) -> Report | PdfReport:
     """Choose the form by the ending; the heat map needs the weights, not an exported graph."""
     from mfclip.errors import WeightsError  # noqa: PLC0415
-    from mfclip.predict.pdf import PdfReport  # noqa: PLC0415
-    from mfclip.predict.report import Report  # noqa: PLC0415
-    from mfclip.predict.views import draw_heat  # noqa: PLC0415
+    from mfclip.report.pdf import PdfReport  # noqa: PLC0415
+    from mfclip.report.report import Report  # noqa: PLC0415
+    from mfclip.report.views import draw_heat  # noqa: PLC0415
 
     form = PdfReport if path.suffix.lower() == ".pdf" else Report
     try:
@@ -202,8 +203,8 @@ def _add_to_page(page: Report | PdfReport, predictor: Predictor, result: AnyResu
 
 def _write_copy(copies: Copies, bars: Bars, result: AnyResult) -> None:
     from mfclip.errors import InputError  # noqa: PLC0415
-    from mfclip.predict.annotate import annotate  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
+    from mfclip.report.annotate import annotate  # noqa: PLC0415
 
     if not isinstance(result, VideoPrediction):
         return
@@ -343,7 +344,7 @@ def _name(prediction: Prediction) -> str:
 
 def _indication(prediction: Prediction) -> str:
     """Name the most similar kind of forgery on each level, for a face called fake."""
-    from mfclip.predict.wording import words  # noqa: PLC0415
+    from mfclip.report.wording import words  # noqa: PLC0415
 
     if prediction.verdict != "fake":
         return ""
@@ -352,7 +353,7 @@ def _indication(prediction: Prediction) -> str:
 
 
 def _printable(text: str) -> str:
-    from mfclip.predict.wording import printable  # noqa: PLC0415
+    from mfclip.report.wording import printable  # noqa: PLC0415
 
     return printable(text)
 

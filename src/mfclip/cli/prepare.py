@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mfclip.cli.output import open_folder, refuse_unwritable
-from mfclip.data.crop_input import PrepareOptions
 from mfclip.data.manifest import read_manifest
-from mfclip.data.prepare import PrepareReport
-from mfclip.data.prepare import prepare as run
+from mfclip.datasets.crop_input import PrepareOptions
+from mfclip.datasets.prepare import PrepareReport
+from mfclip.datasets.prepare import prepare as run
 
 
 def prepare(
@@ -79,7 +79,7 @@ def describe(report: PrepareReport) -> list[str]:
     """The report in a few lines.
 
     Args:
-        report: of `mfclip.data.prepare.prepare`.
+        report: of `mfclip.datasets.prepare.prepare`.
     """
     before = f" ({report.resumed} done by an earlier run)" if report.resumed else ""
     lines = [f"{report.inputs} inputs{before}: {report.crops} faces -> {report.manifest}"]

@@ -44,8 +44,8 @@ def release(
     from rich.console import Console  # noqa: PLC0415
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
+    from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
     from mfclip.predict.verdict import read_bands  # noqa: PLC0415
-    from mfclip.train.release import release as run_release  # noqa: PLC0415
     from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}

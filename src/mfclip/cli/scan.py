@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import Manifest, Sample
-from mfclip.data.sources import SOURCES, ScanOptions, Source
+from mfclip.datasets.sources import SOURCES, ScanOptions, Source
 from mfclip.errors import ConfigError
 
 _CHOICES = {"prefer": ("videos", "frames"), "group_by": ("file", "folder")}

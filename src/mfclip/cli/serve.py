@@ -117,8 +117,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     for package in ("fastapi", "python_multipart", "prometheus_client", "av"):
         require(package, extra="serve")
     uvicorn = require("uvicorn", extra="serve")
-    from mfclip.layers.memory import share_heaps  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
+    from mfclip.runtime.memory import share_heaps  # noqa: PLC0415
     from mfclip.serve.app import create_app  # noqa: PLC0415
     from mfclip.serve.isolation import prepare  # noqa: PLC0415
     from mfclip.serve.limits import Limits  # noqa: PLC0415

@@ -22,8 +22,8 @@ class Copies:
     """
 
     def __init__(self, target: Path, names: list[str]) -> None:
-        from mfclip.data.video import VIDEO_SUFFIXES  # noqa: PLC0415
-        from mfclip.predict.annotate import ENDINGS  # noqa: PLC0415
+        from mfclip.media.video import VIDEO_SUFFIXES  # noqa: PLC0415
+        from mfclip.report.annotate import ENDINGS  # noqa: PLC0415
 
         self._target = target
         self._taken: set[Path] = set()

@@ -21,7 +21,7 @@ def make_video_table(videos: list[VideoPrediction], console: Console) -> Table:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from mfclip.predict.wording import printable  # noqa: PLC0415
+    from mfclip.report.wording import printable  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("video", overflow="fold")
@@ -45,7 +45,7 @@ def make_video_table(videos: list[VideoPrediction], console: Console) -> Table:
 def _line(video: VideoPrediction, console: Console) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
-    from mfclip.predict.timeline import sparkline  # noqa: PLC0415
+    from mfclip.report.timeline import sparkline  # noqa: PLC0415
 
     text = Text()
     ascii_only = not console.encoding.lower().startswith("utf")

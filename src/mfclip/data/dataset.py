@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mfclip.batch import Batch
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest
-from mfclip.data.transforms import (
+from mfclip.errors import ConfigError, InputError
+from mfclip.labels import Labels
+from mfclip.media.images import read_image
+from mfclip.media.transforms import (
     AugmentLevel,
     Pixels,
     augment,
@@ -29,8 +31,6 @@ from mfclip.data.transforms import (
     check_sizes,
     resize_short_side,
 )
-from mfclip.errors import ConfigError, InputError
-from mfclip.labels import Labels
 
 Key: TypeAlias = tuple[int, int]
 """Row of the manifest, epoch."""

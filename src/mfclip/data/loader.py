@@ -18,7 +18,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mfclip.batch import Batch
-from mfclip.data.ahead import read_ahead
 from mfclip.data.dataset import (
     FaceDataset,
     FaceItem,
@@ -31,6 +30,7 @@ from mfclip.data.dataset import (
 from mfclip.data.sampling import BatchPlan
 from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, InputError
+from mfclip.runtime.ahead import read_ahead
 
 __all__ = ["BatchPlan", "ScoringLoader", "StreamingLoader", "TrainingLoader", "scoring_loader"]
 

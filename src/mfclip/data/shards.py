@@ -22,17 +22,17 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mfclip.data.dataset import FaceItem
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest, Sample, relative_name
-from mfclip.data.transforms import (
+from mfclip.errors import ConfigError, InputError, ManifestError, require
+from mfclip.labels import Labels
+from mfclip.media.images import read_image
+from mfclip.media.transforms import (
     AugmentLevel,
     Pixels,
     augment,
     check_level,
     check_sizes,
 )
-from mfclip.errors import ConfigError, InputError, ManifestError, require
-from mfclip.labels import Labels
 
 INDEX = "shards.json"
 

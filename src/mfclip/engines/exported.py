@@ -55,7 +55,7 @@ def is_exported(path: str | Path | None) -> bool:
 
 
 def write_exported(exported: Exported, path: Path) -> None:
-    """Write a file; not yet whole-or-nothing, see `mfclip.export`."""
+    """Write a file; not yet whole-or-nothing, see `mfclip.evaluate.export`."""
     notes = {
         "format": FORMAT,
         "precision": exported.precision,

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mfclip.detectors import load_detector
-from mfclip.device import find_device
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.engine import Engine, EngineName, Precision
 from mfclip.engines.exported import Exported, is_exported, read_exported
@@ -19,6 +18,7 @@ from mfclip.engines.onnx_engine import OnnxEngine
 from mfclip.engines.openvino_engine import OpenVinoEngine
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError
+from mfclip.runtime.device import find_device
 
 ENGINES: dict[str, EngineName] = {"torch": "torch", "onnx": "onnx", "openvino": "openvino"}
 PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16", "int8": "int8"}
@@ -45,7 +45,7 @@ def load_engine(
             GPU torch.
         precision: ``fp32``, ``bf16`` (torch and openvino), or None: what the file was exported for,
             else fp32.
-        device: as `mfclip.device.find_device` takes it; onnx and openvino run on the CPU only.
+        device: as `mfclip.runtime.device.find_device` takes it; onnx and openvino run on the CPU.
 
     Returns:
         The engine, and the card of the weights.

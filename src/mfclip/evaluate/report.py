@@ -16,7 +16,7 @@ from mfclip.errors import InputError
 from mfclip.evaluate.bootstrap import Interval, bootstrap_intervals
 from mfclip.evaluate.metrics import FIGURES, Metrics, compute_metrics
 from mfclip.evaluate.scores import ScoredSample, Scores, write_text
-from mfclip.provenance import Provenance, provenance
+from mfclip.runtime.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
     from rich.table import Table

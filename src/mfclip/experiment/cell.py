@@ -18,18 +18,19 @@ from mfclip.config import EvaluateSettings, RunConfig, dump_toml
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
-from mfclip.device import find_device
-from mfclip.evaluate.cells import Cell, Trial, train_manifest, trial_manifest
-from mfclip.evaluate.protocols import plain_name
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_dataset
 from mfclip.evaluate.scores import Scores, read_scores, video_scores
+from mfclip.experiment.cells import Cell, Trial, train_manifest, trial_manifest
 from mfclip.experiment.damage import DamagedFaces
 from mfclip.experiment.plan import Experiment
+from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.store import RESULT, SCHEMA, read_json, write_json
-from mfclip.predict.whole_file import write_whole
-from mfclip.provenance import provenance
-from mfclip.train.loop import BEST, LAST, train
+from mfclip.runtime.device import find_device
+from mfclip.runtime.provenance import provenance
+from mfclip.runtime.whole_file import write_whole
+from mfclip.train.loop import LAST, train
+from mfclip.weights import BEST
 
 Notify = Callable[[str], None]
 """Told what is being done, one line each."""
@@ -114,7 +115,7 @@ def trial_dataset(manifest: Manifest, trial: Trial, *, resize: int, image_size: 
     """Open the pictures of a test, damaged if the test says so.
 
     Args:
-        manifest: the test's samples, from `mfclip.evaluate.cells.trial_manifest`.
+        manifest: the test's samples, from `mfclip.experiment.cells.trial_manifest`.
         trial: the test.
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the detector's input.

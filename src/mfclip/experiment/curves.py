@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mfclip.errors import ConfigError, InputError
-from mfclip.evaluate.paper import paper_cells
+from mfclip.experiment.paper import paper_cells
 from mfclip.experiment.results import Entry, Results
 
 Style = Literal["line", "bar", "step", "dots"]

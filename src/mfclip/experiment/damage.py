@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mfclip.data.dataset import FaceDataset, FaceItem, Key
-from mfclip.data.images import read_image
 from mfclip.data.manifest import Manifest
-from mfclip.data.perturbations import BLOCK_UNIT, check_level, find_perturbation, perturb, seed_of
-from mfclip.data.perturbed_copies import copy_name
-from mfclip.data.transforms import Pixels, prepare_face
+from mfclip.datasets.perturbed_copies import copy_name
+from mfclip.media.images import read_image
+from mfclip.media.perturbations import BLOCK_UNIT, check_level, find_perturbation, perturb, seed_of
+from mfclip.media.transforms import Pixels, prepare_face
 
 
 class DamagedFaces(FaceDataset):
@@ -20,7 +20,7 @@ class DamagedFaces(FaceDataset):
 
     Args:
         manifest: what is read, in this order.
-        kind: a key of `mfclip.data.perturbations.PERTURBATIONS`.
+        kind: a key of `mfclip.media.perturbations.PERTURBATIONS`.
         level: 1 (mild) to 5 (strong).
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the items.

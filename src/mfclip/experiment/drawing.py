@@ -1,4 +1,4 @@
-"""Drawings on paper: vector and PNG files, in the look of `mfclip.visualise.style`."""
+"""Drawings on paper: vector and PNG files, in the look of `mfclip.experiment.figures.style`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from statistics import NormalDist
 from typing import Any
 
 from mfclip.errors import ConfigError
-from mfclip.evaluate.protocols import plain_name
 from mfclip.experiment.curves import (
     Curve,
     Drawing,
@@ -17,10 +16,18 @@ from mfclip.experiment.curves import (
     prompt_levels,
     robustness,
 )
+from mfclip.experiment.figures.style import (
+    COLOURS,
+    LABEL,
+    TITLE,
+    line_look,
+    new_figure,
+    save_figure,
+)
+from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.results import Results, read_results
 from mfclip.experiment.score_curves import det, histograms, reliability, roc, training
 from mfclip.experiment.store import Store
-from mfclip.visualise.style import COLOURS, LABEL, TITLE, line_look, new_figure, save_figure
 
 MARKED = 12
 """Most markers on a curve; those of longer ones are spread over it."""

@@ -11,9 +11,9 @@ import torch
 
 from mfclip.config import RunConfig
 from mfclip.data.manifest import Manifest
-from mfclip.evaluate.cells import Cell, Trial, train_manifest, trial_manifest
 from mfclip.evaluate.score import score_dataset
 from mfclip.experiment.cell import trial_dataset
+from mfclip.experiment.cells import Cell, Trial, train_manifest, trial_manifest
 from mfclip.experiment.plan import Experiment
 from mfclip.train.loop import Run
 from mfclip.train.processes import join_processes

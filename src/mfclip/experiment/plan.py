@@ -11,8 +11,8 @@ from mfclip.config import RunConfig, build_config
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.detectors import DETECTORS
 from mfclip.errors import ConfigError, ManifestError, require
-from mfclip.evaluate.cells import Cell, cell_config, cells, trial_manifest
-from mfclip.evaluate.protocols import Protocol, merge
+from mfclip.experiment.cells import Cell, cell_config, cells, trial_manifest
+from mfclip.experiment.protocols import Protocol, merge
 
 OWN_DATA = ("manifest", "root", "shards")
 """Settings of ``data`` that `Experiment` fills in itself."""

@@ -9,7 +9,7 @@ from mfclip.experiment.report_text import to_csv, to_latex, to_markdown
 from mfclip.experiment.results import Results, read_results
 from mfclip.experiment.store import Store
 from mfclip.experiment.tables import Notes, build_sections, size_table
-from mfclip.predict.whole_file import write_whole
+from mfclip.runtime.whole_file import write_whole
 
 NAMES = ("report.md", "report.csv", "report.tex", "report.html")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mfclip.evaluate.paper import PAIR, PaperCell, find_paper_cell
-from mfclip.evaluate.protocols import Protocol, plain_name
 from mfclip.evaluate.report import SCHEMA as METRICS_SCHEMA
+from mfclip.experiment.paper import PAIR, PaperCell, find_paper_cell
 from mfclip.experiment.plan import row_config, skip_reason
+from mfclip.experiment.protocols import Protocol, plain_name
 from mfclip.experiment.store import Store, read_json
 
 METRICS = {

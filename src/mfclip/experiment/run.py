@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfclip.errors import ConfigError
-from mfclip.evaluate.cells import Cell
 from mfclip.experiment.cell import Notify, run_cell
+from mfclip.experiment.cells import Cell
 from mfclip.experiment.plan import Experiment
 from mfclip.experiment.store import Store, reason_of
 

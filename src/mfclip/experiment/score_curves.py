@@ -13,9 +13,9 @@ from numpy import ndarray
 
 from mfclip.errors import InputError, require
 from mfclip.evaluate.metrics import calibration_bins
-from mfclip.evaluate.protocols import plain_name
 from mfclip.evaluate.scores import Scores, read_scores
 from mfclip.experiment.curves import Curve, Drawing, Panel
+from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.results import Results
 from mfclip.experiment.store import Store
 

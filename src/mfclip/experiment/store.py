@@ -18,9 +18,9 @@ from typing import Any
 
 from mfclip.config import build_config
 from mfclip.errors import ConfigError, InputError
-from mfclip.evaluate.protocols import Protocol
 from mfclip.experiment.plan import Experiment
-from mfclip.predict.whole_file import write_whole
+from mfclip.experiment.protocols import Protocol
+from mfclip.runtime.whole_file import write_whole
 
 SCHEMA = 1
 """Version of the JSON files; rises when a key changes its meaning or goes."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mfclip.evaluate.paper import PaperCell, find_paper_cell
-from mfclip.evaluate.protocols import plain_name
+from mfclip.experiment.paper import PaperCell, find_paper_cell
+from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.results import LOWER_IS_BETTER, METRICS, Entry, Figure, Results
 
 CAPTION = (

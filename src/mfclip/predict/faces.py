@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from mfclip.data.faces import FaceDetector, crop_face
 from mfclip.errors import InputError
+from mfclip.media.faces import FaceDetector, crop_face
 from mfclip.predict.prediction import Box
 from mfclip.predict.quality import check_pose
 

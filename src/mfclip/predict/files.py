@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mfclip.data.images import IMAGE_SUFFIXES
-from mfclip.data.video import VIDEO_SUFFIXES
+from mfclip.media.images import IMAGE_SUFFIXES
+from mfclip.media.video import VIDEO_SUFFIXES
 from mfclip.predict.prediction import Failure
 
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES

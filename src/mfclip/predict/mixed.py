@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from mfclip.data.parallel import Progress, silent
-from mfclip.data.sniff import is_video
-from mfclip.data.video import VIDEO_SUFFIXES
 from mfclip.errors import InputError, MissingExtraError
+from mfclip.media.sniff import is_video
+from mfclip.media.video import VIDEO_SUFFIXES
 from mfclip.predict.prediction import Failure
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video
 from mfclip.predict.video_prediction import AnyResult
+from mfclip.runtime.parallel import Progress, silent
 
 
 def judge_files(

@@ -21,21 +21,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mfclip.data.images import read_image
-from mfclip.data.jpeg import save_as_jpeg
-from mfclip.data.transforms import Pixels, prepare_face
 from mfclip.detectors import find_weights, load_detector
-from mfclip.device import find_device
 from mfclip.engines import Engine, Judged, load_engine
 from mfclip.engines.exported import is_exported
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError, InputError, WeightsError
+from mfclip.media.images import read_image
+from mfclip.media.jpeg import save_as_jpeg
+from mfclip.media.transforms import Pixels, prepare_face
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.kinds import rank_kinds
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
 from mfclip.predict.quality import check_compression, check_face
 from mfclip.predict.reading import read_ahead
 from mfclip.predict.verdict import read_bands
+from mfclip.runtime.device import find_device
 
 _P = TypeVar("_P", bound="Predictor")
 

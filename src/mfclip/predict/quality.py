@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from mfclip.data.jpeg import jpeg_quality
-from mfclip.data.transforms import Pixels
+from mfclip.media.jpeg import jpeg_quality
+from mfclip.media.transforms import Pixels
 
 LEAST_SHARPNESS = -1.67
 """Faces less sharp than this, see `sharpness`, get a warning: 2% of the training faces, and four of

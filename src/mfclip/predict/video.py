@@ -14,12 +14,10 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mfclip.data.ahead import read_ahead
-from mfclip.data.parallel import Progress, silent
-from mfclip.data.tracking import FaceTracker, look_of
-from mfclip.data.transforms import Pixels
-from mfclip.data.video import Contents, Frame, check_ends, frames_at, scan
 from mfclip.errors import InputError
+from mfclip.media.tracking import FaceTracker, look_of
+from mfclip.media.transforms import Pixels
+from mfclip.media.video import Contents, Frame, check_ends, frames_at, scan
 from mfclip.predict.faces import Crop, FaceFinder
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction
 from mfclip.predict.predictor import Predictor, hash_file
@@ -32,6 +30,8 @@ from mfclip.predict.video_prediction import (
     least_frames,
     timecode,
 )
+from mfclip.runtime.ahead import read_ahead
+from mfclip.runtime.parallel import Progress, silent
 
 WAITING = 4
 """Frames whose faces wait for the model, at most."""

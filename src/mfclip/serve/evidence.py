@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mfclip.data.images import read_image
-from mfclip.data.transforms import Pixels
+from mfclip.media.images import read_image
+from mfclip.media.transforms import Pixels
 from mfclip.predict.prediction import Prediction
-from mfclip.predict.views import noise_picture
+from mfclip.report.views import noise_picture
 
 PICTURE = 1024
 """Longer side of the copy of the picture, pixels."""

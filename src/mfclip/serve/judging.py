@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 
-from mfclip.data.transforms import Pixels
 from mfclip.errors import InputError, WeightsError
+from mfclip.media.transforms import Pixels
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Failure, Prediction
 from mfclip.predict.predictor import Predictor, to_images
-from mfclip.predict.report import Report
-from mfclip.predict.whole_file import to_json
+from mfclip.report.report import Report
+from mfclip.report.results import to_json
 from mfclip.serve.evidence import show_evidence, show_picture
 from mfclip.serve.isolation import CrashError, judge_isolated
 from mfclip.serve.jobs import Outcome

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
-from mfclip.data.sniff import HEAD, sniff
+from mfclip.media.sniff import HEAD, sniff
 from mfclip.serve.problem import Problem
 
 MediaKind: TypeAlias = Literal["picture", "video"]

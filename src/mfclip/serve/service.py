@@ -9,8 +9,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from typing import Any
 
-from mfclip.layers.memory import release_freed_memory
 from mfclip.predict.predictor import Predictor
+from mfclip.runtime.memory import release_freed_memory
 from mfclip.serve.batching import BatchedEngine
 from mfclip.serve.jobs import Job, Jobs, Outcome
 from mfclip.serve.judging import Judge

@@ -18,18 +18,18 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mfclip.data.transforms import Pixels
-from mfclip.data.video import VideoInfo, probe
 from mfclip.engines import Judged
 from mfclip.engines.engine import EngineName, ModelFacts, Precision
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.errors import InputError
+from mfclip.media.transforms import Pixels
+from mfclip.media.video import VideoInfo, probe
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.report import Report
 from mfclip.predict.verdict import Bands
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
+from mfclip.report.report import Report
 from mfclip.serve.pipe import receive, send
 
 MEMORY = 4 << 30

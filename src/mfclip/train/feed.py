@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mfclip.config import RunConfig
-from mfclip.data.blending import self_blend
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import BatchPlan, StreamingLoader, TrainingLoader
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, ManifestError
+from mfclip.media.blending import self_blend
 from mfclip.train.processes import Processes
 
 SHUFFLED = 1000

@@ -19,9 +19,9 @@ from mfclip.data.manifest import Manifest
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
 from mfclip.layers.convolution import ConvStages
-from mfclip.layers.memory import keep_freed_memory, peak_memory
 from mfclip.model.mfclip import MFCLIP
-from mfclip.provenance import provenance
+from mfclip.runtime.memory import keep_freed_memory, peak_memory
+from mfclip.runtime.provenance import provenance
 from mfclip.train.accumulate import compare_all_parts
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mfclip.train.feed import open_manifest, training_data, validation_data
@@ -35,12 +35,10 @@ from mfclip.train.optimiser import (
 )
 from mfclip.train.processes import Processes, autocast, join_processes
 from mfclip.train.selection import Candidate, keep_if_best, validate
+from mfclip.weights import BEST
 
 LAST = "last.safetensors"
 """The checkpoint a run resumes from."""
-
-BEST = "best.safetensors"
-"""The weights of the best validation so far, with their card."""
 
 
 class TrainingStep(nn.Module):

@@ -16,7 +16,7 @@ from mfclip.detectors import save_detector
 from mfclip.evaluate.metrics import compute_metrics, fit_threshold
 from mfclip.evaluate.score import score_dataset
 from mfclip.model.mfclip import MFCLIP
-from mfclip.provenance import provenance
+from mfclip.runtime.provenance import provenance
 from mfclip.train.checkpoint import Progress
 
 

@@ -1,0 +1,1 @@
+"""Pictures and videos: reading, faces, tracking, transforms, perturbations, blending."""

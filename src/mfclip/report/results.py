@@ -1,0 +1,71 @@
+"""Results as JSON, at once or written as they come in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from mfclip.predict.prediction import SCHEMA, Failure, Prediction
+from mfclip.predict.video_prediction import AnyResult, VideoPrediction
+
+
+def to_json(results: Sequence[AnyResult], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON form (schema 2), for programs that hold all results in memory.
+
+    Args:
+        results: in any order; predictions, videos and errors each keep theirs.
+        model: what judged, see `mfclip.predict.predictor.Predictor.describe`.
+
+    Example:
+        >>> to_json([Failure("a.jpg", "empty file")], {})["errors"]
+        [{'path': 'a.jpg', 'error': 'empty file'}]
+    """
+    return {
+        "schema": SCHEMA,
+        "model": dict(model),
+        "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
+        "videos": [r.to_json() for r in results if isinstance(r, VideoPrediction)],
+        "errors": [r.to_json() for r in results if isinstance(r, Failure)],
+    }
+
+
+class JsonResults:
+    """Writes the same, one result at a time; only errors are held in memory.
+
+    Args:
+        file: where to write.
+        model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
+    """
+
+    def __init__(self, file: TextIO, model: Mapping[str, Any]) -> None:
+        self._file = file
+        self._errors: list[dict[str, Any]] = []
+        self._separators = {"faces": "\n", "videos": "\n"}
+        file.write(f'{{"schema": {SCHEMA},\n"model": {_dump(dict(model))},\n"predictions": [')
+        self._videos = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, result: AnyResult) -> None:
+        """Write a prediction, or keep a video or an error for the end."""
+        if isinstance(result, Failure):
+            self._errors.append(result.to_json())
+            return
+        is_video = isinstance(result, VideoPrediction)
+        kind, file = ("videos", self._videos) if is_video else ("faces", self._file)
+        file.write(self._separators[kind] + _dump(result.to_json()))
+        self._separators[kind] = ",\n"
+
+    def close(self) -> None:
+        """Write videos and errors and end the document; the file stays open."""
+        self._file.write('],\n"videos": [')
+        with self._videos as videos:
+            videos.seek(0)
+            shutil.copyfileobj(videos, self._file)
+        errors = ",\n".join(map(_dump, self._errors))
+        self._file.write(f'],\n"errors": [{errors}]}}\n')
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False)

@@ -1,0 +1,1 @@
+"""What the process runs on and with: device, provenance, memory, files written whole, pools."""

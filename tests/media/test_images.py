@@ -1,0 +1,390 @@
+"""`read_image` against Pillow, values worked by hand, and every kind of bad file."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from mfclip.data.manifest import read_manifest
+from mfclip.errors import InputError
+from mfclip.media import images
+from mfclip.media.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def encode(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, *, depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG put together by hand (PNG specification, sections 5 and 11)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_png_is_exact_from_file_and_from_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.fromarray(PICTURE)))
+    np.testing.assert_array_equal(read_image(path), PICTURE)
+    np.testing.assert_array_equal(read_image(path.read_bytes()), PICTURE)
+
+
+def test_result_is_writable_and_contiguous() -> None:
+    image = read_image(encode(Image.fromarray(PICTURE)))
+    assert image.flags.writeable
+    assert image.flags.c_contiguous
+    assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF"])
+def test_equals_pillow(format_: str) -> None:
+    data = encode(Image.fromarray(PICTURE), format_)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(read_image(data), expected)
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_suffix_can_be_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"flat{suffix}"
+    Image.new("RGB", (8, 8), (128, 128, 128)).save(path)
+    assert np.abs(read_image(path).astype(int) - 128).max() <= 2
+
+
+# What each EXIF orientation asks for, in numpy's words (EXIF 2.32, table 4.6.4).
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation(orientation: int, format_: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(PICTURE), format_, exif=exif)
+    np.testing.assert_array_equal(read_image(data), TURNS[orientation](PICTURE))
+
+
+def test_exif_orientation_of_a_jpeg_equals_pillow() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(Image.fromarray(PICTURE), "JPEG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(read_image(data), expected)
+
+
+def test_damaged_exif_counts_as_upright() -> None:
+    data = encode(Image.fromarray(PICTURE), "PNG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_image(data), PICTURE)
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    row = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
+    expected = [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]  # 255 * (1 - 51/255)
+    assert read_image(encode(Image.fromarray(row))).tolist() == expected
+
+
+def test_grey_with_alpha() -> None:
+    row = np.array([[[10, 255], [10, 0]]], np.uint8)
+    expected = [[[10, 10, 10], [255, 255, 255]]]
+    assert read_image(encode(Image.fromarray(row, "LA"))).tolist() == expected
+
+
+def test_palette_with_and_without_a_transparent_colour() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert read_image(encode(image)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    data = encode(image, transparency=1)
+    assert read_image(data).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_palette_with_a_table_of_alphas_does_not_warn() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 0, 0, 0])
+    image.putpixel((1, 0), 1)
+    data = encode(image, transparency=bytes([255, 51]))
+    assert read_image(data).tolist() == [[[10, 20, 30], [204, 204, 204]]]
+
+
+def test_cmyk() -> None:
+    inks = np.array([[[0, 255, 255, 0], [0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)
+    image = Image.fromarray(inks, "CMYK")
+    expected = [[[255, 0, 0], [0, 0, 0], [255, 255, 255]]]
+    assert read_image(encode(image, "TIFF")).tolist() == expected
+
+
+def test_cmyk_jpeg_is_not_inverted() -> None:
+    red = Image.new("RGB", (16, 16), (200, 30, 40)).convert("CMYK")
+    difference = read_image(encode(red, "JPEG")).astype(int) - [200, 30, 40]
+    assert np.abs(difference).max() <= 4
+
+
+def test_grey_and_bilevel() -> None:
+    grey = np.array([[0, 7, 255]], np.uint8)
+    assert read_image(encode(Image.fromarray(grey)))[0, :, 0].tolist() == [0, 7, 255]
+    bits = Image.fromarray(grey).convert("1", dither=Image.Dither.NONE)
+    assert read_image(encode(bits)).tolist() == [[[0] * 3, [0] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_not_clipped(format_: str) -> None:
+    grey = np.array([[0, 256, 0x8000, 0xFFFF]], np.uint16)
+    image = read_image(encode(Image.fromarray(grey), format_))
+    assert image.tolist() == [[[v] * 3 for v in (0, 1, 128, 255)]]
+
+
+def test_16_bit_colour_agrees_with_16_bit_grey() -> None:
+    values = (0, 300, 0x8000, 0xFFFF, 0x12FF, 511)
+    data = png(2, 1, depth=16, colour=2, rows=b"\0" + struct.pack(">6H", *values))
+    assert read_image(data).reshape(-1).tolist() == [v >> 8 for v in values]
+
+
+def test_32_bit_whole_numbers() -> None:
+    small = np.array([[0, 0x8000]], np.int32)
+    assert read_image(encode(Image.fromarray(small), "TIFF"))[0, :, 0].tolist() == [0, 128]
+    with pytest.raises(InputError, match="grey values beyond 16 bits; save it with 8 or 16"):
+        read_image(encode(Image.fromarray(small * 4), "TIFF"))
+
+
+def test_floating_point() -> None:
+    fractions = np.array([[0.0, 0.5, 1.0]], np.float32)
+    assert read_image(encode(Image.fromarray(fractions), "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
+    for bad in (fractions * 3, fractions * np.nan):
+        with pytest.raises(InputError, match=r"floating-point pixels outside \[0, 1\]"):
+            read_image(encode(Image.fromarray(bad), "TIFF"))
+
+
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_frame_of_an_animation(format_: str) -> None:
+    frames = [Image.new("RGB", (16, 16), (shade, shade, shade)) for shade in (40, 200)]
+    lossless = {"lossless": True} if format_ == "WEBP" else {}
+    data = encode(frames[0], format_, save_all=True, append_images=frames[1:], **lossless)
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert (read_image(data) == 40).all()
+
+
+# Bad input. Each message names the file and says what is wrong.
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.png: no such file; check the path"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_dangling_link(tmp_path: Path) -> None:
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=r"link\.png: a link to a file that does not exist"):
+        read_image(link)
+
+
+def test_link_to_itself(tmp_path: Path) -> None:
+    link = tmp_path / "loop.png"
+    link.symlink_to(link)
+    with pytest.raises(InputError, match=r"loop\.png: cannot be opened \(Too many levels"):
+        read_image(link)
+
+
+def test_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a folder; expected an image file"):
+        read_image(tmp_path)
+
+
+def test_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe\.png: not a regular file"):
+        read_image(tmp_path / "pipe.png")
+
+
+def test_impossible_name() -> None:
+    with pytest.raises(InputError, match="cannot be opened"):
+        read_image(Path("a\0b.png"))
+
+
+def test_empty(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    with pytest.raises(InputError, match=r"empty\.jpg: the file is empty \(0 bytes\)"):
+        read_image(path)
+    with pytest.raises(InputError, match=r"the picture is empty \(0 bytes\)"):
+        read_image(b"")
+
+
+def test_not_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jpg"
+    path.write_text("not a picture")
+    with pytest.raises(InputError, match=r"notes\.jpg: not a picture in a known format"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_cut_short(tmp_path: Path, format_: str) -> None:
+    noise = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encode(noise, format_)
+    path = tmp_path / "half.img"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"half\.img: (the picture is damaged or cut short|not a)"):
+        read_image(path)
+
+
+def test_no_pixels() -> None:
+    with pytest.raises(InputError, match=r"the picture has no pixels|damaged|not a picture"):
+        read_image(png(0, 0, depth=8, colour=2, rows=b""))
+
+
+def test_too_large_is_refused_before_decoding() -> None:
+    """The file holds no pixels at all, so decoding would say that it is cut short."""
+    data = png(20_000, 20_000, depth=8, colour=2, rows=b"")
+    with pytest.raises(InputError, match="more than the 178,956,970 pixels that are read; scale"):
+        read_image(data)
+    assert MAX_PIXELS < 20_000 * 20_000
+
+
+def test_too_large_with_pillow_unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    data = png(20_000, 20_000, depth=8, colour=2, rows=b"")
+    with pytest.raises(InputError, match="20000 x 20000 pixels, more than the 178,956,970"):
+        read_image(data)
+
+
+def test_large_pictures_do_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image.fromarray(PICTURE))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # 35 pixels: beyond the warning's limit
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        Image.open(io.BytesIO(data))
+        np.testing.assert_array_equal(read_image(data), PICTURE)
+    assert [w.category for w in seen] == [Image.DecompressionBombWarning]  # Pillow's own call
+
+
+@contextmanager
+def as_ordinary_user() -> Iterator[Path]:
+    """A folder that everybody may enter, and no rights of root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        is_root = os.geteuid() == 0
+        try:
+            yield Path(name)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_no_permission() -> None:
+    with as_ordinary_user() as folder:
+        (folder / "closed").mkdir()
+        (folder / "closed" / "in.png").write_bytes(encode(Image.fromarray(PICTURE)))
+        (folder / "secret.png").write_bytes(encode(Image.fromarray(PICTURE)))
+        (folder / "secret.png").chmod(0)
+        (folder / "closed").chmod(0)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        with pytest.raises(InputError, match=r"secret\.png: no permission to read it; change"):
+            read_image(folder / "secret.png")
+        with pytest.raises(InputError, match=r"in\.png: no permission to look into its folder"):
+            read_image(folder / "closed" / "in.png")
+        if os.geteuid() != 65534:
+            (folder / "closed").chmod(0o700)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    format_=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]),
+    cut=st.floats(0, 1),
+    place=st.floats(0, 0.999),
+    value=st.integers(0, 255),
+)
+def test_damaged_bytes_give_pixels_or_an_input_error(
+    format_: str, cut: float, place: float, value: int
+) -> None:
+    data = bytearray(encode(Image.fromarray(PICTURE), format_))
+    data[int(place * len(data))] = value
+    del data[max(1, int(cut * len(data) * 2)) :]
+    with suppress(InputError):
+        image = read_image(bytes(data))
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("extra", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("size", [(1, 1), (33, 17), (512, 384)])
+def test_the_fast_way_equals_pillow(
+    subsampling: str, extra: dict[str, object], size: tuple[int, int]
+) -> None:
+    pytest.importorskip("simplejpeg")
+    for quality in (5, 40, 75, 90, 100):
+        coarse = RNG.integers(0, 256, (size[1] // 3 + 1, size[0] // 3 + 1, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize(size)
+        content = encode(picture, "JPEG", quality=quality, subsampling=subsampling, **extra)
+        with Image.open(io.BytesIO(content)) as image:
+            fast = images._decode_jpeg(image, io.BytesIO(content))
+            assert fast is not None
+            np.testing.assert_array_equal(fast, np.asarray(image))
+        np.testing.assert_array_equal(read_image(content), fast)
+
+
+def test_without_simplejpeg_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encode(Image.fromarray(PICTURE).resize((50, 40)), "JPEG", quality=80)
+    fast = read_image(content)
+    monkeypatch.setattr(images, "_libjpeg_turbo", lambda: None)
+    np.testing.assert_array_equal(read_image(content), fast)
+
+
+def test_what_the_fast_way_cannot_read_is_left_to_pillow() -> None:
+    """Bytes before the end that libjpeg warns of, and that Pillow passes over."""
+    content = encode(Image.fromarray(PICTURE).resize((50, 40)), "JPEG", quality=80)
+    odd = content[:-2] + b"\x00\x01\x02" + content[-2:]
+    with Image.open(io.BytesIO(odd)) as image:
+        expected = np.array(image)
+    np.testing.assert_array_equal(read_image(odd), expected)
+
+
+def test_threads_read_the_same() -> None:
+    data = encode(Image.fromarray(PICTURE), "JPEG")
+    expected, found = read_image(data), []
+    threads = [threading.Thread(target=lambda: found.append(read_image(data))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert all(np.array_equal(image, expected) for image in found)
+
+
+def test_faces_equal_plain_pillow(faces_manifest: Path) -> None:
+    for sample in read_manifest(faces_manifest).samples[::500]:
+        expected = np.asarray(Image.open(sample.path).convert("RGB"))
+        np.testing.assert_array_equal(read_image(sample.path), expected)
