@@ -110,7 +110,7 @@ class Report:
 
     def render(self) -> str:
         """Return the page."""
-        template = Template(files("mfclip.predict").joinpath("report.html").read_text("utf-8"))
+        template = Template(files("mfclip.report").joinpath("report.html").read_text("utf-8"))
         return template.substitute(
             title=escape(self.title),
             summary=escape(self.tally.summary(len(self._articles), len(self._videos))),
