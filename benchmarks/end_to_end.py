@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from mfclip.benchmark.int8 import quantised_engine
-from mfclip.benchmark.subject import Subject, made_images, open_subject
-from mfclip.benchmark.timing import pinned_threads, time_ways
+from machine.int8 import quantised_engine
+from machine.subject import Subject, made_images, open_subject
+from machine.timing import pinned_threads, time_ways
 from mfclip.errors import MfclipError
 from mfclip.predict.faces import DetectedFaces, WholePicture
 from mfclip.predict.prediction import Prediction

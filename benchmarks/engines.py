@@ -4,7 +4,7 @@
     python benchmarks/engines.py --model mfclip-small --manifest FACES/manifest.csv \
         --out benchmarks/results/engines-mfclip-small.json
 
-All ways take turns within each round (`mfclip.benchmark.timing`): the straightforward way of
+All ways take turns within each round (`machine.timing`): the straightforward way of
 ``straightforward.py``, PyTorch as it is, and the engines. For ``mfclip`` the weights are random,
 which is enough for speed, unless trained ones are named; for ``mfclip-small`` they are those of the
 package. With trained weights and a manifest each precision below fp32 is exported and measured on
@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 import straightforward
-from mfclip.benchmark.inference import ENGINES
-from mfclip.benchmark.subject import made_images
-from mfclip.benchmark.timing import Timing, Way, time_ways
+from machine.inference import ENGINES
+from machine.subject import made_images
+from machine.timing import Timing, Way, time_ways
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import load_detector
 from mfclip.evaluate.export import SUFFIXES, export_weights

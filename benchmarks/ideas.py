@@ -20,8 +20,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import straightforward
+from machine.subject import made_batch
 from mfclip.baselines.freqnet import FrequencyConvolution, keep_high_frequencies
-from mfclip.benchmark.subject import made_batch
 from mfclip.engines.convert import OPSET
 from mfclip.engines.two_tokens import TwoTokens
 from mfclip.layers.transformer import TokenTransformer

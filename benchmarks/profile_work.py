@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mfclip.benchmark.subject import Subject, made_batch, open_subject
-from mfclip.benchmark.timing import Way, pinned_threads
-from mfclip.benchmark.training import build_step
+from machine.subject import Subject, made_batch, open_subject
+from machine.timing import Way, pinned_threads
+from machine.training import build_step
 from mfclip.engines import load_engine
 from mfclip.runtime.provenance import provenance
 

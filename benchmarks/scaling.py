@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from end_to_end import copy_faces
-from mfclip.benchmark.memory import process_peak, reset_process_peak
+from machine.memory import process_peak, reset_process_peak
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import scoring_loader
 from mfclip.data.manifest import Manifest, Sample

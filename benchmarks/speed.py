@@ -3,7 +3,7 @@
     python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
 
 Every figure is the median of several rounds after a warm-up, the ways taking turns in each round,
-so that a machine whose speed drifts drifts for all of them alike (`mfclip.benchmark.timing`). The
+so that a machine whose speed drifts drifts for all of them alike (`machine.timing`). The
 ways: ``straightforward.py``; PyTorch as training has it (fp32, bf16); and the engines of
 `mfclip.engines`, whose int8 graph is quantised on made pictures, which is enough for its speed.
 Each row stands beside the target that was set for it.
@@ -24,10 +24,9 @@ import torch
 from torch import Tensor, nn
 
 import straightforward
-from mfclip.batch import Batch
-from mfclip.benchmark.inference import ENGINES
-from mfclip.benchmark.int8 import quantised_engine
-from mfclip.benchmark.roofline import (
+from machine.inference import ENGINES
+from machine.int8 import quantised_engine
+from machine.roofline import (
     Ceiling,
     Flops,
     count_flops,
@@ -35,8 +34,9 @@ from mfclip.benchmark.roofline import (
     measure_ceilings,
     to_json,
 )
-from mfclip.benchmark.subject import made_batch
-from mfclip.benchmark.timing import Timing, Way, pinned_threads, time_ways
+from machine.subject import made_batch
+from machine.timing import Timing, Way, pinned_threads, time_ways
+from mfclip.batch import Batch
 from mfclip.engines.load import build_engine
 from mfclip.errors import MfclipError
 from mfclip.model.build import create_model

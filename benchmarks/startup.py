@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mfclip.benchmark.timing import Timing, time_ways
+from machine.timing import Timing, time_ways
 from mfclip.runtime.provenance import provenance
 
 PICTURE = str(files("mfclip").joinpath("assets/demo/real/collins.jpg"))

@@ -27,7 +27,7 @@ LAYERS = {
     **dict.fromkeys(["engines", "datasets"], 4),
     **dict.fromkeys(["evaluate", "predict"], 5),
     **dict.fromkeys(["train", "report"], 6),
-    **dict.fromkeys(["serve", "experiment", "benchmark"], 7),
+    **dict.fromkeys(["serve", "experiment"], 7),
     "cli": 8,
 }
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -9,7 +9,6 @@ import sys
 import typer
 
 from mfclip import __version__
-from mfclip.cli.benchmark import benchmark
 from mfclip.cli.data import data
 from mfclip.cli.demo import demo
 from mfclip.cli.evaluate import evaluate
@@ -40,7 +39,7 @@ def root(
         raise typer.Exit
 
 
-for command in (train, evaluate, release, export, predict, demo, benchmark, serve):
+for command in (train, evaluate, release, export, predict, demo, serve):
     app.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(experiment, name="experiment")

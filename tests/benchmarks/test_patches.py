@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mfclip.benchmark.patches import measure_patches
+from machine.patches import measure_patches
 from mfclip.model.patch_selector import PATCH_SIZES
 
 

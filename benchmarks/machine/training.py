@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from machine.memory import peak_memory
+from machine.record import Row
+from machine.roofline import Ceiling, count_flops
+from machine.subject import Subject, made_batch, random_detector
+from machine.timing import Way, time_ways
 from mfclip.batch import Batch
-from mfclip.benchmark.memory import peak_memory
-from mfclip.benchmark.record import Row
-from mfclip.benchmark.roofline import Ceiling, count_flops
-from mfclip.benchmark.subject import Subject, made_batch, random_detector
-from mfclip.benchmark.timing import Progress, Way, silent, time_ways
+from mfclip.runtime.parallel import Progress, silent
 from mfclip.train.loop import TrainingStep
 from mfclip.train.optimiser import build_optimizer
 

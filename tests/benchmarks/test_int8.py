@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mfclip.benchmark.int8 import quantised_engine
-from mfclip.benchmark.subject import Subject, made_images
+from machine.int8 import quantised_engine
+from machine.subject import Subject, made_images
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")

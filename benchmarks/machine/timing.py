@@ -15,15 +15,10 @@ from typing import Any, TypeAlias
 
 import torch
 
+from mfclip.runtime.parallel import Progress, silent
+
 Way: TypeAlias = Callable[[], Any]
 """Something to time."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is being measured, rounds done, rounds in all)."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Report no progress."""
 
 
 @dataclass(frozen=True, slots=True)

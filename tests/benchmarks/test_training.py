@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mfclip.benchmark.roofline import Ceiling
-from mfclip.benchmark.subject import Subject, made_batch, random_detector
-from mfclip.benchmark.training import build_step, measure_training
+from machine.roofline import Ceiling
+from machine.subject import Subject, made_batch, random_detector
+from machine.training import build_step, measure_training
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers import TINY
-from mfclip.benchmark.subject import KINDS, made_batch, open_subject, random_detector
+from machine.subject import KINDS, made_batch, open_subject, random_detector
 from mfclip.config import build_config
 from mfclip.detectors import load_detector
 from mfclip.errors import WeightsError

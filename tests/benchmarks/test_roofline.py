@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mfclip.benchmark import roofline
-from mfclip.benchmark.roofline import Ceiling, Flops, count_flops, fraction_reached
+from machine import roofline
+from machine.roofline import Ceiling, Flops, count_flops, fraction_reached
 
 
 def test_operations_by_hand() -> None:

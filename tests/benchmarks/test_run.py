@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mfclip.benchmark import roofline
-from mfclip.benchmark.run import PARTS, Settings, measure
+from machine import roofline
+from machine.run import PARTS, Settings, measure
 from mfclip.errors import ConfigError
 
 

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import torch
 
-from mfclip.benchmark.feed import measure_feed
-from mfclip.benchmark.inference import measure_inference
-from mfclip.benchmark.patches import measure_patches
-from mfclip.benchmark.record import Measurements, Row
-from mfclip.benchmark.roofline import Ceiling, measure_ceilings
-from mfclip.benchmark.subject import open_subject
-from mfclip.benchmark.timing import Progress, pinned_threads, silent
-from mfclip.benchmark.training import measure_training
+from machine.feed import measure_feed
+from machine.inference import measure_inference
+from machine.patches import measure_patches
+from machine.record import Measurements, Row
+from machine.roofline import Ceiling, measure_ceilings
+from machine.subject import open_subject
+from machine.timing import pinned_threads
+from machine.training import measure_training
 from mfclip.runtime.device import find_device
+from mfclip.runtime.parallel import Progress, silent
 
 Part = Literal["inference", "training", "data", "patch"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers import TINY
-from mfclip.benchmark.subject import Subject, open_subject, random_detector
+from machine.subject import Subject, open_subject, random_detector
 from mfclip.config import build_config
 from mfclip.detectors import save_detector
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from mfclip.benchmark.record import Row
-from mfclip.benchmark.timing import Progress, Way, silent, time_ways
+from machine.record import Row
+from machine.timing import Way, time_ways
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import TrainingLoader, scoring_loader
 from mfclip.data.manifest import Manifest, Sample
@@ -19,6 +19,7 @@ from mfclip.data.sampling import BatchPlan
 from mfclip.labels import Labels
 from mfclip.media.images import read_image
 from mfclip.media.transforms import AugmentLevel
+from mfclip.runtime.parallel import Progress, silent
 
 SIDE, RESIZE, IMAGE_SIZE = 256, 256, 224
 QUALITY = 90

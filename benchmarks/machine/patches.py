@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from mfclip.benchmark.record import Row
-from mfclip.benchmark.subject import made_images
-from mfclip.benchmark.timing import Progress, Way, silent, time_ways
+from machine.record import Row
+from machine.subject import made_images
+from machine.timing import Way, time_ways
 from mfclip.model.patch_selector import select_richest_patch
+from mfclip.runtime.parallel import Progress, silent
 
 SIZES = (112, 56, 28)
 """Patch sizes in pixels; 112, four patches a picture, is the paper's."""

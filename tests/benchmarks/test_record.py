@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from mfclip.benchmark.record import SCHEMA, Measurements, Row
-from mfclip.benchmark.roofline import Ceiling, Flops
-from mfclip.benchmark.timing import Timing
+from machine.record import SCHEMA, Measurements, Row
+from machine.roofline import Ceiling, Flops
+from machine.timing import Timing
 
 CEILING = Ceiling(product=40.0, convolution=20.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfclip.benchmark.feed import made_manifest, measure_feed
+from machine.feed import made_manifest, measure_feed
 from mfclip.media.images import read_image
 
 

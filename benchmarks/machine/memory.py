@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mfclip.benchmark.timing import synchronise
+from machine.timing import synchronise
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mfclip.benchmark.memory import peak_memory, reset_process_peak
+from machine.memory import peak_memory, reset_process_peak
 
 MEBI = 2**20
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mfclip.benchmark.inference import (
+from machine.inference import (
     ENGINES,
     flops_of_image,
     measure_inference,
     search_batch,
 )
-from mfclip.benchmark.roofline import Ceiling, count_flops
-from mfclip.benchmark.subject import Subject, made_images
+from machine.roofline import Ceiling, count_flops
+from machine.subject import Subject, made_images
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfclip.benchmark.timing import Progress, Timing, silent, time_ways
+from machine.timing import Timing, time_ways
+from mfclip.runtime.parallel import Progress, silent
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Number types whose ceilings are measured."""

@@ -10,14 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfclip.benchmark.int8 import quantised_engine
-from mfclip.benchmark.memory import peak_memory
-from mfclip.benchmark.record import Row
-from mfclip.benchmark.roofline import Ceiling, Flops, count_flops
-from mfclip.benchmark.subject import Subject, made_images
-from mfclip.benchmark.timing import Progress, Timing, Way, silent, time_ways
+from machine.int8 import quantised_engine
+from machine.memory import peak_memory
+from machine.record import Row
+from machine.roofline import Ceiling, Flops, count_flops
+from machine.subject import Subject, made_images
+from machine.timing import Timing, Way, time_ways
 from mfclip.engines import Engine, load_engine
 from mfclip.errors import ConfigError, MissingExtraError, WeightsError
+from mfclip.runtime.parallel import Progress, silent
 
 ENGINES = (
     ("torch", "fp32"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from mfclip.benchmark.subject import made_images
+from machine.subject import made_images
 from mfclip.engines import Engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported

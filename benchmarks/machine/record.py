@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mfclip.benchmark.roofline import Ceiling, Flops, fraction_reached, to_json
-from mfclip.benchmark.timing import Timing
+from machine.roofline import Ceiling, Flops, fraction_reached, to_json
+from machine.timing import Timing
 from mfclip.runtime.provenance import provenance
 
 SCHEMA = 1
@@ -25,7 +25,7 @@ class Row:
         flops: of one round; None where no arithmetic is meant.
         precision: number type that its ceiling is of; None without one.
         ceiling: of that type; None where it was not measured.
-        peak_memory: bytes; see `mfclip.benchmark.memory.peak_memory`.
+        peak_memory: bytes; see `machine.memory.peak_memory`.
         best_batch: whether this row's batch was the fastest of a search.
     """
 

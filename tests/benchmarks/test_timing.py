@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfclip.benchmark.timing import Timing, pinned_threads, time_ways
+from machine.timing import Timing, pinned_threads, time_ways
 
 
 def test_median_and_quartiles_are_those_of_numpy() -> None:
