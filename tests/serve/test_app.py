@@ -236,7 +236,6 @@ def test_models_names_limits_and_weights(live: Live, predictor: Predictor) -> No
     document = live.client.get("/v1/models").json()
     assert document["models"] == [json.loads(json.dumps(predictor.describe()))]
     assert document["server"]["max_bytes"] == Limits().max_bytes
-    assert document["server"]["url_input"] is False
 
 
 def test_metrics_count(serve: Serve) -> None:

@@ -67,6 +67,7 @@ def test_bad_forms(live: Live, body: bytes, status: int, code: str) -> None:
         ("multipart/form-data; boundary=" + "x" * 300, 400),
         ("multipart/mixed; boundary=cut", 415),
         ("application/x-www-form-urlencoded", 415),
+        ("application/json", 415),  # no address is fetched
     ],
 )
 def test_other_types(live: Live, kind: str, status: int) -> None:

@@ -42,12 +42,6 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
             help="Another name by which it is reached; may be repeated.", rich_help_panel=WHERE
         ),
     ] = None,
-    allow_url: Annotated[
-        bool,
-        typer.Option(
-            "--allow-url", help="Fetch pictures from public addresses.", rich_help_panel=WHERE
-        ),
-    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +136,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
         weights, device=device, threshold=threshold, engine=engine, precision=precision
     )
     tell_unmeasured(predictor)
-    service = Service(predictor, limits, batch_size=batch_size, allow_url=allow_url)
+    service = Service(predictor, limits, batch_size=batch_size)
     threading.Thread(target=prepare, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)", err=True)

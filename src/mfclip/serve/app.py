@@ -22,7 +22,6 @@ from mfclip.serve.jobs import Job
 from mfclip.serve.media import recognise
 from mfclip.serve.problem import PROBLEM_TYPE, Problem, answer_problems
 from mfclip.serve.schema import (
-    ADDRESS,
     FORM,
     Document,
     Health,
@@ -97,15 +96,12 @@ async def show_page() -> FileResponse:
     response_model=Document,
     responses={
         202: {"model": JobDocument, "description": "taken as a job"},
-        **_problems(400, 403, 408, 413, 415, 422, 429, 502, 503),
+        **_problems(400, 403, 408, 413, 415, 422, 429, 503),
     },
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {
-                "multipart/form-data": {"schema": FORM},
-                "application/json": {"schema": ADDRESS},
-            },
+            "content": {"multipart/form-data": {"schema": FORM}},
         }
     },
 )
@@ -113,9 +109,7 @@ async def predict(request: Request) -> Response:
     """Judge a picture, or take a picture or video as a job."""
     service: Service = request.app.state.service
     with service.admit():
-        upload = await receive_upload(
-            request, service.folder, service.limits, allow_url=service.allow_url
-        )
+        upload = await receive_upload(request, service.folder, service.limits)
         try:
             kind = recognise(upload.path)
             if kind == "video" or _wants_job(request, upload):
@@ -238,10 +232,7 @@ async def show_health(request: Request) -> Response:
 async def show_models(request: Request) -> Response:
     """Say what judges, how often it errs, and what this server takes on."""
     service: Service = request.app.state.service
-    server = {
-        **dataclasses.asdict(service.limits),
-        "url_input": service.allow_url,
-    }
+    server = dataclasses.asdict(service.limits)
     return JSONResponse({"models": [service.predictor.describe()], "server": server})
 
 

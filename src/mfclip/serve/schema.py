@@ -167,12 +167,3 @@ FORM: dict[str, Any] = {
         },
     },
 }
-ADDRESS: dict[str, Any] = {
-    "type": "object",
-    "required": ["url"],
-    "additionalProperties": False,
-    "properties": {
-        "url": {"type": "string", "format": "uri", "examples": ["https://example.org/photo.jpg"]},
-        **{name: FORM["properties"][name] for name in ("whole", "evidence", "async")},
-    },
-}

@@ -36,7 +36,6 @@ class Service:
         predictor: what judges.
         limits: what is taken on at most.
         batch_size: faces that go through the model together, at most.
-        allow_url: whether a request may name an address instead of sending a file.
     """
 
     def __init__(
@@ -45,10 +44,8 @@ class Service:
         limits: Limits | None = None,
         *,
         batch_size: int = 32,
-        allow_url: bool = False,
     ) -> None:
         self.limits = limits or Limits()
-        self.allow_url = allow_url
         self._open = ExitStack()
         self.folder = self._open.enter_context(private_folder())
         self._pictures = self._open.enter_context(ThreadPoolExecutor(THREADS, "mfclip-picture"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import shutil
 import tempfile
@@ -19,7 +18,6 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from mfclip.serve.fetch import fetch
 from mfclip.serve.limits import Limits
 from mfclip.serve.problem import Problem
 
@@ -35,7 +33,7 @@ MAX_OVERHEAD = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is wanted, as fields of the form or keys of the JSON.
+    """What is wanted, as fields of the form.
 
     Attributes:
         whole: take the whole picture as one face.
@@ -67,19 +65,16 @@ class Upload:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-async def receive_upload(
-    request: Request, folder: Path, limits: Limits, *, allow_url: bool
-) -> Upload:
-    """Take in the file of a request, or fetch it from the address that it names.
+async def receive_upload(request: Request, folder: Path, limits: Limits) -> Upload:
+    """Take in the file of a request.
 
     Args:
-        request: with a form, or with JSON where that is allowed.
+        request: with a form.
         folder: where the upload's own folder is made; deleted again when this fails.
         limits: of size and time.
-        allow_url: whether a request may name an address.
 
     Raises:
-        Problem: 400, 403, 408, 413, 415, 422 or 502, as ``docs/serve.md`` says.
+        Problem: 400, 408, 413, 415 or 422, as ``docs/serve.md`` says.
     """
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     own = Path(tempfile.mkdtemp(dir=folder))
@@ -89,8 +84,6 @@ async def receive_upload(
             if kind == b"multipart/form-data":
                 boundary = parameters.get(b"boundary", b"")
                 return await _read_form(request, boundary, path, limits)
-            if kind == b"application/json":
-                return await _read_json(request, path, limits, allow_url=allow_url)
         raise Problem(
             415, "not_media", "expected multipart/form-data with the picture or video as 'file'"
         )
@@ -122,24 +115,6 @@ async def _read_form(request: Request, boundary: bytes, path: Path, limits: Limi
     return Upload(path, form.name, read_options(form.fields))
 
 
-async def _read_json(request: Request, path: Path, limits: Limits, *, allow_url: bool) -> Upload:
-    if not allow_url:
-        detail = "this server fetches no addresses; send the file itself as a form"
-        raise Problem(403, "url_off", detail)
-    body = b"".join([chunk async for chunk in _bounded(request, MAX_OVERHEAD)])
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        raise Problem(400, "bad_request", "the body is no well-formed JSON") from None
-    if not isinstance(fields, dict) or not isinstance(url := fields.pop("url", None), str):
-        raise Problem(422, "bad_field", "url: expected an object with the address as 'url'")
-    options = read_options(fields)
-    await asyncio.to_thread(
-        fetch, url, path, max_bytes=limits.max_bytes, seconds=limits.upload_seconds
-    )
-    return Upload(path, show_name(url.split("?")[0].rstrip("/").rpartition("/")[2]), options)
-
-
 async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -168,14 +143,14 @@ def show_name(name: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in last) or "upload"
 
 
-def read_options(fields: Mapping[str, Any]) -> Options:
-    """Read the options; a form gives text, JSON gives true and false.
+def read_options(fields: Mapping[str, str]) -> Options:
+    """Read the options of a form.
 
     Raises:
         Problem: 422, an unknown field or a value that is neither.
 
     Example:
-        >>> read_options({"whole": "true", "async": False})
+        >>> read_options({"whole": "true", "async": "false"})
         Options(whole=True, evidence=False, respond_async=False)
     """
     known = {"whole", "evidence", "async"}
@@ -187,11 +162,9 @@ def read_options(fields: Mapping[str, Any]) -> Options:
     )
 
 
-def _read_flag(name: str, value: object) -> bool:
-    flags: dict[object, bool] = {"true": True, "false": False}
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str) or value not in flags:
+def _read_flag(name: str, value: str) -> bool:
+    flags = {"true": True, "false": False}
+    if value not in flags:
         raise Problem(422, "bad_field", f"{name}: expected true or false")
     return flags[value]
 
