@@ -40,6 +40,35 @@ TINY: dict[str, Any] = {
 }
 """Sizes of an MFCLIP that builds and runs in milliseconds."""
 
+SIZES: dict[str, dict[str, Any]] = {
+    "mfclip": TINY,
+    "mfclip-small": {**TINY, "noise": {"patch_size": 16, "depth": 1}},
+    "xception": {"image_size": 32},
+    "vit": {
+        "image_size": 32,
+        "options": {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3},
+    },
+    "cvit": {k: TINY[k] for k in ("image_size", "embed_dim", "num_heads", "mlp_ratio", "image")},
+    "clip": {
+        "image_size": 32,
+        "embed_dim": 16,
+        "spa": {"batch_size": 8},
+        "options": {
+            "patch_size": 16,
+            "width": 64,
+            "depth": 1,
+            "text_width": 64,
+            "text_depth": 1,
+        },
+    },
+    "freqnet": {"image_size": 32},
+    "recce": {"image_size": 32, "options": {"width": 0.02}},
+}
+"""Overrides that make a detector fast to test; none for those that need none."""
+
+SLOW = ("xception",)
+"""Detectors without small sizes, whose tests take seconds."""
+
 KINDS = (
     Labels(False),
     Labels(True, "entire_face_synthesis", "diffusion", "DDPM"),

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from helpers import KINDS, TINY, assert_close, fill, pictures, tiny_batch
+from helpers import KINDS, SIZES, SLOW, assert_close, fill, pictures, tiny_batch
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.detectors import (
     DETECTORS,
@@ -24,31 +24,6 @@ from mfclip.detectors import (
 from mfclip.errors import ConfigError, MissingExtraError, WeightsError
 from mfclip.model.mfclip import MFCLIP
 from mfclip.weights import read_weights, write_weights
-
-SIZES: dict[str, dict[str, Any]] = {
-    "mfclip": TINY,
-    "mfclip-small": {**TINY, "noise": {"patch_size": 16, "depth": 1}},
-    "xception": {"image_size": 32},
-    "vit": {
-        "image_size": 32,
-        "options": {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3},
-    },
-    "cvit": {k: TINY[k] for k in ("image_size", "embed_dim", "num_heads", "mlp_ratio", "image")},
-    "clip": {
-        "image_size": 32,
-        "embed_dim": 16,
-        "spa": {"batch_size": 8},
-        "options": {
-            "patch_size": 16,
-            "width": 64,
-            "depth": 1,
-            "text_width": 64,
-            "text_depth": 1,
-        },
-    },
-    "freqnet": {"image_size": 32},
-}
-"""Overrides that make a detector fast to test; none for those that need none."""
 
 
 def settings_of(name: str, **overrides: Any) -> ModelSettings:
@@ -80,8 +55,7 @@ def remembering() -> tuple[MFCLIP, ModelSettings]:
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=pytest.mark.slow if name == "xception" else ())
-        for name in DETECTORS
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in DETECTORS
     ]
 )
 def name(request: pytest.FixtureRequest) -> str:

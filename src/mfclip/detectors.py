@@ -22,6 +22,7 @@ from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
 from mfclip.baselines.freqnet import FreqNet
 from mfclip.baselines.options import read_options, refuse_unused
+from mfclip.baselines.recce import Recce
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.baselines.xception import Xception
 from mfclip.batch import Batch
@@ -135,6 +136,7 @@ DETECTORS: dict[str, Builder] = {
     "cvit": _build_cvit,
     "clip": _build_clip,
     "freqnet": _plain(FreqNet),
+    "recce": _plain(Recce),
 }
 
 

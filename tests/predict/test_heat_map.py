@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from helpers import TINY, assert_close, pictures, tiny_model
+from helpers import SIZES, SLOW, assert_close, pictures, tiny_model
 from mfclip.config import build_config
 from mfclip.detectors import DETECTORS, build_detector
 from mfclip.predict.heat_map import (
@@ -38,26 +36,14 @@ class Corner(nn.Module):
         return torch.stack([torch.zeros_like(fake), fake], 1)
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "mfclip": TINY,
-    "mfclip-small": {**TINY, "use_noise": False},
-    "cvit": {key: TINY[key] for key in ("embed_dim", "num_heads", "mlp_ratio", "image")},
-    "vit": {"options": {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}},
-    "clip": {
-        "embed_dim": 16,
-        "spa": {"batch_size": 8},
-        "options": {"patch_size": 16, "width": 64, "depth": 1, "text_width": 64, "text_depth": 1},
-    },
-}
-"""What makes a detector small."""
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("xception", "freqnet"))) for n in DETECTORS],
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in (*SLOW, "freqnet"))) for n in DETECTORS],
 )
 def test_any_detector_gives_each_face_its_own_map(name: str) -> None:
     settings = {"name": name, **SIZES.get(name, {}), "image_size": 32}
+    if name == "mfclip-small":
+        settings["use_noise"] = False
     detector, images = build_detector(build_config({"model": settings}).model), pictures(2)
     together = heat_map(detector, images)
     assert together.shape == (2, 32, 32)

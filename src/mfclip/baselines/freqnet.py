@@ -18,6 +18,7 @@ from torch.nn import functional
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.layers.normalisation import JointBatchNorm2d
+from mfclip.layers.verdict import binary_cross_entropy, two_columns
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -155,8 +156,7 @@ class FreqNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2"]:
         """Judge RGB faces with pixel values in [0, 1]; column 1 = fake."""
-        logit = self.score(images)
-        return torch.stack([torch.zeros_like(logit), logit], dim=1)
+        return two_columns(self.score(images))
 
     def score(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
         """Return z, the log-odds of fake."""
@@ -175,10 +175,11 @@ class FreqNet(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted binary cross-entropy."""
-        smoothing = self.loss_settings.label_smoothing
-        target = batch.target.float() * (1 - smoothing) + smoothing / 2
-        loss = functional.binary_cross_entropy_with_logits(self.score(batch.images).float(), target)
-        return {"cross_entropy": self.loss_settings.cross_entropy * loss}
+        settings = self.loss_settings
+        loss = binary_cross_entropy(
+            self.score(batch.images), batch.target, settings.label_smoothing
+        )
+        return {"cross_entropy": settings.cross_entropy * loss}
 
 
 class _Bottleneck(nn.Module):
