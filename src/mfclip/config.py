@@ -47,7 +47,14 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
             "pixel_scale": 64.0,
         },
         "text": {"depth": 2},
-        "spa": {"mode": "content", "shared_targets": True},
+    },
+    "mfclip-lite": {  # the small boxes around a trunk that has seen ImageNet
+        "embed_dim": 128,
+        "num_heads": 4,
+        "mlp_ratio": 2.0,
+        "image": {"trunk": "efficientnet-lite0", "depth": 1, "taps": (2, 3, 5)},
+        "noise": {"widths": (16, 16, 32), "convs": (2, 2, 2), "depth": 1, "pixel_scale": 64.0},
+        "text": {"depth": 2},
     },
 }
 """Model sizes by name: only the differences from the paper's."""
@@ -62,6 +69,10 @@ class Settings(BaseModel):
 class ImageEncoderSettings(Settings):
     """IE, the CViT branch (paper Sec. III-C)."""
 
+    # cvit: the paper's convolutions; efficientnet-lite0, 1, 2: pretrained on ImageNet
+    trunk: str = "cvit"
+    trunk_weights: str | None = "imagenet"  # where training starts; None = random; not for cvit
+    taps: tuple[int, ...] = ()  # stages whose mean and spread go to the token, too; 1 = first
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)  # channels of the stages; CViT
     convs: tuple[int, ...] = (3, 3, 3, 4, 4)  # convolutions a stage; CViT
     depth: int = Field(6, ge=1)  # transformer blocks; paper
@@ -93,9 +104,11 @@ class LanguageEncoderSettings(Settings):
 class PairAttentionSettings(Settings):
     """SPA (paper Sec. III-E)."""
 
-    mode: Literal["batch", "content", "literal", "none"] = "batch"  # none = plain CLIP
+    # features: ours; batch: the paper's; literal: as Eq. 9-12 are printed; none: plain CLIP
+    mode: Literal["features", "batch", "content", "literal", "none"] = "features"
     batch_size: int = Field(24, ge=1)  # side of A in `batch` and `literal` mode; paper
-    shared_targets: bool = False  # pairs with the same prompt share the target
+    targets: Literal["one-hot", "equal", "soft"] = "soft"  # who shares a target; paper: one-hot
+    beta: float = Field(8.0, ge=0)  # of `soft`: how much closer equal prompts are than related ones
 
 
 class ModelSettings(Settings):
@@ -134,9 +147,10 @@ class DataSettings(Settings):
     face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
-    sampling: Literal["shuffle", "balanced", "generator", "paired"] = "shuffle"
-    augment: Literal["none", "light", "strong", "perturb"] = "none"  # paper: not stated
-    self_blend: float = Field(0.0, ge=0, le=1)  # share of real faces turned into blended fakes
+    sampling: Literal["shuffle", "balanced", "source", "generator", "paired"] = "shuffle"
+    augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper
+    self_blend: float = Field(0.0, ge=0, le=1)  # share of a batch: reals and forgeries of them
+    twins: Path | None = None  # folder of reconstructions, to make such forgeries with, too
 
 
 class LossSettings(Settings):
@@ -200,7 +214,7 @@ class RunConfig(Settings):
 
         Where the data lies does not count: the manifest has a fingerprint of its own.
         """
-        place = {"data": {"manifest", "root", "shards", "workers", "cache"}}
+        place = {"data": {"manifest", "root", "shards", "twins", "workers", "cache"}}
         tree = self.model_dump(mode="json", exclude=place, exclude_defaults=True)
         changed = {group: values for group, values in tree.items() if values != {}}
         text = json.dumps(changed, sort_keys=True)
@@ -238,6 +252,7 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: as in `load_config`.
     """
+    tree = _translate(tree)
     model = tree.get("model")
     name = model.get("name", "mfclip") if isinstance(model, Mapping) else "mfclip"
     preset = copy.deepcopy(MODEL_PRESETS.get(str(name), {}))
@@ -245,6 +260,15 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(_merge({"model": preset}, tree))
     except ValidationError as error:
         raise ConfigError("\n".join(map(_explain, error.errors()))) from None
+
+
+def _translate(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Bring keys of earlier versions, which weight files still hold, to today's."""
+    match tree:
+        case {"model": {"spa": {"shared_targets": bool(shared), **spa}, **model}, **rest}:
+            targets = "equal" if shared else "one-hot"
+            return {**rest, "model": {**model, "spa": {"targets": targets, **spa}}}
+    return tree
 
 
 def dump_toml(config: Settings) -> str:

@@ -29,8 +29,8 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
-from mfclip.model.build import build_contrastive, build_mfclip
-from mfclip.model.ftg import prompts
+from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
+from mfclip.model.ftg import number_sentences, prompts
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
 from mfclip.weights import FORMAT, WeightFile, read_tensors, read_weights, write_weights
@@ -99,7 +99,7 @@ def _build_cvit(settings: ModelSettings, loss: LossSettings) -> nn.Module:
 def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
     """Hand CLIP the sentences, the tokenizer and the contrastive loss that MFCLIP has."""
     refuse_unused(settings, ("embed_dim", "text", "spa"))
-    parts = ("towers", "tokenize", "class_ids", "contrastive", "loss_settings")
+    parts = ("towers", "tokenize", "class_ids", "contrastive", "number_sentences", "loss_settings")
     given = ("image_size", "embed_dim", "context_length", *parts)
     sizes, options = read_options(settings, build_towers, CLIP, given=given)
     context_length = settings.text.context_length
@@ -122,6 +122,7 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
         prompt_ids,
         tokenize(verdicts, context_length)[:, 0],
         build_contrastive(settings),
+        lambda labels: number_sentences(labels, settings.text.max_levels, real),
         image_size=settings.image_size,
         loss_settings=loss,
         **options,
@@ -131,6 +132,7 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
 DETECTORS: dict[str, Builder] = {
     "mfclip": build_mfclip,
     "mfclip-small": build_mfclip,
+    "mfclip-lite": build_mfclip,
     "xception": _plain(Xception),
     "vit": _plain(VisionTransformer),
     "cvit": _build_cvit,
@@ -148,6 +150,8 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
         WeightsError: the named weights cannot be used.
     """
     detector = _build_random(settings, loss)
+    if isinstance(detector, MFCLIP) and settings.pretrained is None:
+        start_trunk(detector, settings)
     if settings.pretrained is not None:
         _start_from(detector, settings.pretrained)
     elif getattr(detector, "needs_pretrained", False):

@@ -11,7 +11,6 @@ Axes: b images, n prompts, d joint width.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -101,7 +100,8 @@ class CLIP(nn.Module):
         towers: from `build_towers`.
         tokenize: turns labels into the ids of their prompts.
         class_ids: ids of the two verdicts' sentences, real first.
-        contrastive: called as (image_features, text_features, logit_scale, prompt_ids).
+        contrastive: called as (image_features, text_features, logit_scale, sentences).
+        number_sentences: turns labels into the numbers of their prompts' sentences.
         variant: see above. The text tower stays in all of them, so that all load the same weights.
         image_size: side of the input in pixels.
         loss_settings: weights and smoothing of the losses.
@@ -117,6 +117,7 @@ class CLIP(nn.Module):
         tokenize: Tokenize,
         class_ids: Int[Tensor, "2 context"],
         contrastive: nn.Module,
+        number_sentences: Tokenize,
         *,
         variant: Variant = "prompt",
         image_size: int = 224,
@@ -128,6 +129,7 @@ class CLIP(nn.Module):
         self.loss_settings = loss_settings or LossSettings()
         self.towers = towers.requires_grad_(variant == "prompt")
         self.tokenize = tokenize
+        self.number_sentences = number_sentences
         self.contrastive = contrastive if variant == "prompt" else None
         width = towers.get_parameter("text_projection").shape[1]
         self.head = nn.Linear(width, 2) if variant == "linear" else None
@@ -187,9 +189,9 @@ class CLIP(nn.Module):
         )
         terms = {"cross_entropy": settings.cross_entropy * loss}
         if self.contrastive is not None:
-            texts, prompt_ids = self._encode_labels(batch.labels)
-            shared = prompt_ids if getattr(self.contrastive, "shared_targets", False) else None
-            loss = self.contrastive(features, texts, self.logit_scale, shared)
+            texts = self._encode_labels(batch.labels)
+            sentences = self.number_sentences(batch.labels).to(texts.device)
+            loss = self.contrastive(features, texts, self.logit_scale, sentences)
             terms["contrastive"] = settings.contrastive * loss
         return terms
 
@@ -199,13 +201,8 @@ class CLIP(nn.Module):
         own = {k: v for k, v in self.state_dict().items() if not k.startswith("towers.")}
         return {**named, **own}
 
-    def _encode_labels(
-        self, labels: Sequence[Labels]
-    ) -> tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]:
-        """Encode each distinct prompt once; return features and a number a prompt, by sample."""
-        ids = self.tokenize(labels)
-        distinct, rows = torch.unique(ids, dim=0, return_inverse=True)
-        numbers = torch.tensor([zlib.crc32(row.numpy().tobytes()) for row in ids])
+    def _encode_labels(self, labels: Sequence[Labels]) -> Float[Tensor, "b d"]:
+        """Encode each distinct prompt once; return the features by sample."""
+        distinct, rows = torch.unique(self.tokenize(labels), dim=0, return_inverse=True)
         device = self.class_ids.device
-        features = self.encode_text(distinct.to(device))
-        return features[rows.to(device)], numbers.to(device)
+        return self.encode_text(distinct.to(device))[rows.to(device)]

@@ -6,7 +6,7 @@ so a resumed run and a run with another number of workers see the same pixels to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mfclip.batch import Batch
-from mfclip.data.manifest import Manifest
-from mfclip.errors import ConfigError, InputError
+from mfclip.data.manifest import Manifest, relative_name
+from mfclip.data.sampling import AS_IT_IS, FORGED_HALF
+from mfclip.errors import InputError
 from mfclip.labels import Labels
+from mfclip.media.blending import mix_reconstruction, self_blend
 from mfclip.media.images import read_image
 from mfclip.media.transforms import (
     AugmentLevel,
@@ -32,14 +34,17 @@ from mfclip.media.transforms import (
     resize_short_side,
 )
 
-Key: TypeAlias = tuple[int, int]
-"""Row of the manifest, epoch."""
-
-Blend: TypeAlias = Callable[[Pixels, np.random.Generator], Pixels]
-"""Turns a real face into a forged one."""
+Key: TypeAlias = tuple[int, int, int]
+"""Row of the manifest, epoch, and role: see `mfclip.data.sampling`."""
 
 SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
 """Labels of a real face that was blended with itself (SBI, Shiohara and Yamasaki 2022)."""
+
+RECONSTRUCTED = Labels(True, "attribute_manipulation", "autoencoder", "reconstructed")
+"""Labels of a real face in which a network's reconstruction shows."""
+
+RECONSTRUCTION_CHANCE = 0.6
+"""Share of the pairs that are made with a reconstruction, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +88,11 @@ class FaceDataset(Dataset[FaceItem]):
         seed: of the augmentation.
         cache: keep the decoded squares in memory (``3 * resize**2`` bytes each; each loader
             process has its own, threads share one).
-        blend: turns a real face into a fake; gets a read-only picture if `cache` is on.
-        self_blend: share of the real faces that `blend` is applied to.
+        twins: folder of reconstructions of real faces (``mfclip data reconstruct``), at their
+            path below the manifest's folder, as PNG; None to make pairs by blending alone.
 
     Raises:
-        ConfigError: `resize` is smaller than `image_size`, `augment` is unknown, or `self_blend`
-            has no `blend`.
+        ConfigError: `resize` is smaller than `image_size`, or `augment` is unknown.
     """
 
     def __init__(
@@ -100,44 +104,61 @@ class FaceDataset(Dataset[FaceItem]):
         augment: AugmentLevel = "none",
         seed: int = 0,
         cache: bool = False,
-        blend: Blend | None = None,
-        self_blend: float = 0.0,
+        twins: Path | None = None,
     ) -> None:
         check_sizes(resize, image_size)
         check_level(augment)
-        if self_blend and blend is None:
-            message = f"self_blend={self_blend} needs a blend function, but got blend=None"
-            raise ConfigError(message)
         self.manifest = manifest
         self.resize = resize
         self.image_size = image_size
         self.augment: AugmentLevel = augment
         self.seed = seed
-        self.self_blend = self_blend
-        self._blend = blend
+        self.twins = twins
         self._cache: dict[int, Pixels] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, key: Key) -> FaceItem:
-        """Read, blend and augment one face.
+        """Read, forge and augment one face.
+
+        The two halves of a pair are drawn from one stream: crop, damage and all else that follows
+        is the same for both, so that nothing but the forgery tells them apart.
 
         Args:
-            key: row of the manifest and epoch, both from 0.
+            key: row of the manifest and epoch, both from 0, and role.
 
         Raises:
             InputError: the file cannot be read.
         """
-        index, epoch = key
+        index, epoch, role = key
         rng = np.random.default_rng((self.seed, epoch, index))
         image, labels = self._square(index), self.manifest[index].labels
-        if self._blend and not labels.is_fake and rng.random() < self.self_blend:
-            image, labels = self._blend(image, rng), SELF_BLENDED
+        if role != AS_IT_IS:
+            real, fake, forged = self._make_pair(image, index, rng)
+            image, labels = (fake, forged) if role == FORGED_HALF else (real, labels)
         image = augment(
             image, resize=self.resize, image_size=self.image_size, level=self.augment, rng=rng
         )
         return FaceItem(image, labels, index)
+
+    def _make_pair(
+        self, image: Pixels, index: int, rng: np.random.Generator
+    ) -> tuple[Pixels, Pixels, Labels]:
+        """Make a real face and its forgery out of one photograph."""
+        twin = self._twin(index)
+        if twin is not None and rng.random() < RECONSTRUCTION_CHANCE:
+            return image, mix_reconstruction(image, twin, rng), RECONSTRUCTED
+        return *self_blend(image, rng), SELF_BLENDED
+
+    def _twin(self, index: int) -> Pixels | None:
+        if self.twins is None:
+            return None
+        name = relative_name(self.manifest[index].path, self.manifest.root)
+        path = (self.twins / name).with_suffix(".png")
+        if not path.is_file():
+            return None
+        return resize_short_side(centre_square(read_image(path)), self.resize)
 
     def read_or_report(self, key: Key) -> FaceItem | Unreadable:
         """Read one face, or say why that is impossible."""

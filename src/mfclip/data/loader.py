@@ -27,7 +27,7 @@ from mfclip.data.dataset import (
     pack,
     unpack,
 )
-from mfclip.data.sampling import BatchPlan
+from mfclip.data.sampling import AS_IT_IS, BatchPlan
 from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, InputError
 from mfclip.runtime.ahead import read_ahead
@@ -79,7 +79,9 @@ class TrainingLoader:
             InputError: a picture cannot be read; the message names it.
         """
         rows = self._plan.batches(epoch)[start_batch:, self._slice]
-        for packed in self._reader.read([[(int(i), epoch) for i in row] for row in rows]):
+        for packed in self._reader.read(
+            [[(int(i), epoch, int(role)) for i, role in row] for row in rows]
+        ):
             if packed.errors:
                 raise InputError(packed.errors[0].message)
             yield packed.batch
@@ -155,7 +157,7 @@ class ScoringLoader:
 
     def __init__(self, dataset: FaceDataset, batch_size: int, workers: int = 0) -> None:
         self.errors: list[Unreadable] = []
-        keys = [(index, 0) for index in range(len(dataset))]
+        keys = [(index, 0, AS_IT_IS) for index in range(len(dataset))]
         self._batches = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
         self._reader = _Reader(dataset, workers)
 

@@ -12,12 +12,15 @@ from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mfclip.data.manifest import Manifest
 from mfclip.errors import ConfigError
 
-Sampling: TypeAlias = Literal["shuffle", "balanced", "generator", "paired"]
+Sampling: TypeAlias = Literal["shuffle", "balanced", "source", "generator", "paired"]
+AS_IT_IS, REAL_HALF, FORGED_HALF = range(3)
+"""Roles of a face in a batch: itself, or one half of a pair made from a real photograph."""
+
 Indices: TypeAlias = Int64[np.ndarray, " _"]
 """Rows of the manifest; `_` because input and output of one function may differ in length."""
 
@@ -27,9 +30,11 @@ class BatchPlan:
     """The order in which an epoch visits the samples.
 
     Modes: ``shuffle`` visits every sample once; ``balanced`` has as many real as fake faces in
-    every batch; ``generator`` also visits every generator equally often; ``paired`` joins each
-    fake with a real face of its own group, or any real face if its group has none. The last three
-    repeat the smaller side in fresh orders, and an epoch is as long as the manifest. A last batch
+    every batch; ``source`` also visits generators and sources of real faces (their folders) in
+    proportion to the root of their size, so that none outweighs the others and none is repeated
+    too often; ``generator`` visits every generator equally often; ``paired`` joins each fake with
+    a real face of its own group, or any real face if its group has none. All but the first repeat
+    the smaller side in fresh orders, and an epoch is as long as the manifest. A last batch
     that is not full is left out.
 
     Args:
@@ -37,6 +42,8 @@ class BatchPlan:
         mode: as above.
         batch_size: samples a step over all processes.
         seed: of the order.
+        pairs: share of each batch that is pairs: a real face, and a forgery made from it in the
+            place of one of the batch's fakes. Half of it is real, as many as the batch allows.
 
     Raises:
         ConfigError: an unknown mode, fewer samples than `batch_size`, only real or only fake faces
@@ -47,6 +54,7 @@ class BatchPlan:
     mode: Sampling
     batch_size: int
     seed: int = 0
+    pairs: float = 0.0
 
     def __post_init__(self) -> None:
         check_sampling(self.mode)
@@ -70,19 +78,36 @@ class BatchPlan:
         """Batches an epoch, the same for every epoch."""
         return len(self.manifest) // self.batch_size
 
-    def batches(self, epoch: int) -> Int64[np.ndarray, "n b"]:
-        """Rows of the manifest, one line a global batch."""
+    def batches(self, epoch: int) -> Int64[np.ndarray, "n b 2"]:
+        """Rows of the manifest with their roles, one line a global batch."""
         # A spawn key keeps this stream apart from the items' (seed, epoch, index).
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(1,)))
         count = len(self) * self.batch_size
         order = self._order(count, rng).reshape(len(self), self.batch_size)
         # Slots of a batch carry no meaning, which SPA's `batch` mode relies on.
-        return order if self.mode == "shuffle" else rng.permuted(order, axis=1)
+        order = order if self.mode == "shuffle" else rng.permuted(order, axis=1)
+        keys = np.stack([order, np.full_like(order, AS_IT_IS)], axis=2)
+        if self.pairs:
+            for batch in keys:
+                self._make_pairs(batch, rng)
+        return keys
+
+    def _make_pairs(self, batch: Int64[np.ndarray, "b 2"], rng: np.random.Generator) -> None:
+        """Give some of the batch's real faces a forgery of theirs, in the place of its fakes."""
+        is_fake = self._is_fake[batch[:, 0]]
+        reals, fakes = (rng.permutation(np.flatnonzero(side)) for side in (~is_fake, is_fake))
+        count = min(round(self.pairs * len(batch) / 2), len(reals), len(fakes))
+        real, fake = reals[:count], fakes[:count]
+        batch[fake, 0] = batch[real, 0]
+        batch[real, 1], batch[fake, 1] = REAL_HALF, FORGED_HALF
 
     def _order(self, count: int, rng: np.random.Generator) -> Indices:
         if self.mode == "shuffle":
             return rng.permutation(len(self.manifest))[:count]
         half = (count + 1) // 2
+        if self.mode == "source":
+            sides = (_take_by_root(self._sources(fake), half, rng) for fake in (False, True))
+            return np.stack(list(sides), axis=1).reshape(-1)[:count]
         if self.mode == "generator":
             fakes = _take_in_turn(self._fakes_of_generators, half, rng)
         else:
@@ -99,12 +124,25 @@ class BatchPlan:
         return np.array([rng.choice(group) if group else other for group, other in pairs], np.int64)
 
     @cached_property
+    def _is_fake(self) -> Bool[np.ndarray, " _"]:
+        return np.array([sample.labels.is_fake for sample in self.manifest])
+
+    @cached_property
     def _reals(self) -> Indices:
         return np.array([i for i, s in enumerate(self.manifest) if not s.labels.is_fake], np.int64)
 
     @cached_property
     def _fakes(self) -> Indices:
         return np.array([i for i, s in enumerate(self.manifest) if s.labels.is_fake], np.int64)
+
+    def _sources(self, is_fake: bool) -> list[Indices]:
+        """Rows of one class by where they come from: generator, or folder of a real face."""
+        found: dict[str, list[int]] = {}
+        for index, sample in enumerate(self.manifest):
+            if sample.labels.is_fake == is_fake:
+                name = sample.labels.generator if is_fake else sample.path.parent.name
+                found.setdefault(name or "unknown", []).append(index)
+        return [np.array(found[name], np.int64) for name in sorted(found)]
 
     @cached_property
     def _reals_of_groups(self) -> dict[str, list[int]]:
@@ -144,3 +182,12 @@ def _take_in_turn(groups: Sequence[Indices], count: int, rng: np.random.Generato
     rounds = -(-count // len(groups))
     columns = [_take(group, rounds, rng) for group in groups]
     return rng.permuted(np.stack(columns, axis=1), axis=1).reshape(-1)[:count]
+
+
+def _take_by_root(groups: Sequence[Indices], count: int, rng: np.random.Generator) -> Indices:
+    """Rows of all groups, of each in proportion to the root of its size, shuffled."""
+    shares = np.sqrt([len(group) for group in groups])
+    places = np.floor(np.cumsum(shares) / shares.sum() * count + 0.5).astype(int)
+    counts = np.diff(places, prepend=0)
+    rows = [_take(group, n, rng) for group, n in zip(groups, counts.tolist(), strict=True) if n]
+    return rng.permutation(np.concatenate(rows))

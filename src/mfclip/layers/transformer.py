@@ -96,6 +96,7 @@ class TokenTransformer(nn.Module):
         mlp_ratio: hidden width of the perceptron over d.
         shared_projection: also project the map's mean. The sum is a projection of the whole map
             as before, but what is alike at all places is learned once and not h x w times.
+        extra: width of a vector that is projected and added to the token, too; 0 for none.
     """
 
     def __init__(
@@ -108,20 +109,26 @@ class TokenTransformer(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         shared_projection: bool = False,
+        extra: int = 0,
     ) -> None:
         super().__init__()
         self.projection = nn.Linear(channels * side**2, embed_dim)
         self.shared = nn.Linear(channels, embed_dim, bias=False) if shared_projection else None
+        self.extra = nn.Linear(extra, embed_dim, bias=False) if extra else None
         self.class_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, 2, embed_dim) * 0.02)
         self.transformer = Transformer(depth, embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio)
         self.norm = nn.LayerNorm(embed_dim)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def forward(
+        self, features: Float[Tensor, "b c h w"], extra: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b d"]:
         """Project, add class token and positions, mix, and return the class token."""
         token = self.projection(features.flatten(1))
         if self.shared is not None:
             token = token + self.shared(features.mean((2, 3)))
+        if self.extra is not None and extra is not None:
+            token = token + self.extra(extra)
         token = token[:, None]
         tokens = torch.cat([self.class_token.expand(token.shape[0], -1, -1), token], dim=1)
         out: Tensor = self.norm(self.transformer(tokens + self.positions)[:, 0])

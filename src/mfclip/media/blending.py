@@ -19,8 +19,11 @@ from mfclip.errors import InputError
 BLEND_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 """Strength of the blend, drawn evenly (the paper's set: a full blend half of the time)."""
 
-MAX_SHIFT = 0.03
+MAX_SHIFT = 0.015
 """Largest translation of the source, ratio of the side."""
+
+COLOUR_CHANCE = 0.3
+"""How often the colours of a copy are changed; its sharpness always is."""
 
 MAX_SCALE = 0.05
 """Largest change of size of the source, ratio."""
@@ -34,11 +37,13 @@ def self_blend(
     rng: np.random.Generator,
     *,
     mask: Float[np.ndarray, "h w"] | None = None,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Make a forgery out of one real face (SBI, CVPR 2022, Sec. 3).
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
+    """Make a real face and a forgery of it out of one photograph (SBI, CVPR 2022, Sec. 3).
 
     One of two copies is changed in colour and sharpness, the source copy is moved and resized, and
-    the source is blended into the target inside a deformed, softened mask.
+    the source is blended into the target inside a deformed, softened mask. The target is the real
+    face of the pair: outside the mask the two are equal, so that nothing but the blend tells them
+    apart.
 
     Args:
         image: a face crop; the face lies in the middle, as margin 1.3 leaves it.
@@ -46,7 +51,7 @@ def self_blend(
         mask: face region, see `hull_mask`; a random one if omitted. It is deformed and softened.
 
     Returns:
-        A picture of the same size.
+        The real face and the forged one, of the same size.
     """
     h, w = image.shape[:2]
     source = target = Image.fromarray(image)
@@ -58,7 +63,64 @@ def self_blend(
     region = random_face_mask(h, w, rng) if mask is None else mask
     ratio = BLEND_RATIOS[rng.integers(len(BLEND_RATIOS))]
     alpha = _soften(region, rng).point([round(value * ratio) for value in range(256)])
-    return np.array(Image.composite(source, target, alpha))
+    return np.array(target), np.array(Image.composite(source, target, alpha))
+
+
+WHOLE_CHANCE, SPOT_CHANCE = 0.1, 0.3
+"""How often a reconstruction replaces the whole image, and how often only spots of the face."""
+
+
+def mix_reconstruction(
+    image: UInt8[np.ndarray, "h w 3"],
+    reconstruction: UInt8[np.ndarray, "h w 3"],
+    rng: np.random.Generator,
+    *,
+    mask: Float[np.ndarray, "h w"] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Let a network's reconstruction show inside a soft mask, as a neural edit does.
+
+    The idea is that of BlenD and TwinD (arXiv 2605.10334): the forgery is aligned to its real
+    image to the pixel, so that only the traces of the decoder are left to learn.
+
+    Args:
+        image: the real face.
+        reconstruction: see `mfclip.media.reconstruction`, the same size.
+        rng: source of all randomness.
+        mask: face region; a random one if omitted. Spots and whole images do not use it.
+
+    Raises:
+        InputError: the two differ in size.
+    """
+    if image.shape != reconstruction.shape:
+        raise InputError(
+            f"expected a reconstruction of {image.shape}, but got {reconstruction.shape}; make "
+            "reconstructions of these images, at the size at which they are read"
+        )
+    h, w = image.shape[:2]
+    kind = rng.random()
+    if kind < WHOLE_CHANCE:
+        return reconstruction
+    if kind < WHOLE_CHANCE + SPOT_CHANCE:
+        region = _spots(h, w, rng)
+    else:
+        region = random_face_mask(h, w, rng) if mask is None else mask
+    alpha = _soften(region, rng)
+    ratio = rng.uniform(0.6, 1.0)
+    alpha = alpha.point([round(value * ratio) for value in range(256)])
+    faces = (Image.fromarray(np.ascontiguousarray(face)) for face in (reconstruction, image))
+    return np.array(Image.composite(*faces, alpha))
+
+
+def _spots(h: int, w: int, rng: np.random.Generator) -> Float[np.ndarray, "{h} {w}"]:
+    """Draw one to three ellipses about eyes, nose or mouth."""
+    out = np.zeros((h, w), np.float32)
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    around = np.stack([np.cos(angles), np.sin(angles)], 1)
+    for _ in range(int(rng.integers(1, 4))):
+        centre = np.array([w, h]) * rng.uniform([0.3, 0.3], [0.7, 0.8])
+        axes = np.array([w, h]) * rng.uniform(0.07, 0.2, 2)
+        out = np.maximum(out, _polygon(centre + axes * around, h, w))
+    return out
 
 
 def random_face_mask(h: int, w: int, rng: np.random.Generator) -> Float[np.ndarray, "{h} {w}"]:
@@ -177,11 +239,13 @@ def retouch(
 
 
 def jitter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Change colour (RGB, HSV, brightness, contrast) and sharpness a little (SBI, Sec. 3.1).
+    """Change sharpness, and by chance colour (RGB, HSV, brightness, contrast) (SBI, Sec. 3.1).
 
     Ranges, all uniform: hue 0.1 rad, saturation 15 %, contrast 10 %, brightness 12 levels, each
     channel 16 levels. They are one affine map of (r, g, b), so one pass over the picture.
     """
+    if rng.random() >= COLOUR_CHANCE:
+        return _change_detail(image, rng)
     hue, saturation = rng.uniform([-0.1, 0.85], [0.1, 1.15])
     contrast, brightness = rng.uniform([0.9, -12], [1.1, 12])
     matrix = contrast * _hue_matrix(hue, saturation)

@@ -19,7 +19,7 @@ from mfclip.media.perturbations import LEVELS, PERTURBATIONS, perturb
 
 Pixels: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 """RGB, values in [0, 255]; `_` because input and output of one function may differ in size."""
-AugmentLevel: TypeAlias = Literal["none", "light", "strong", "perturb"]
+AugmentLevel: TypeAlias = Literal["none", "light", "strong", "perturb", "everyday"]
 
 SCALE_CHANCE, JITTER_CHANCE = 0.2, 0.3
 """Shares of faces that ``strong`` rescales (0.9 to 1.1) and recolours (within 10%)."""
@@ -105,7 +105,9 @@ def augment(
             ``strong`` also rescales some (`SCALE_CHANCE`) and recolours or degrades some
             (`DEGRADATIONS`); six of ten are neither rescaled nor degraded; ``perturb`` is
             ``light`` and, for some (`PERTURB_CHANCE`), one of the seven kinds of
-            `PERTURBATIONS` at one of its five levels, all equally likely.
+            `PERTURBATIONS` at one of its five levels, all equally likely; ``everyday`` is what
+            happens to images on their way through cameras, messengers and face crops, see
+            `pass_on` and `zoom`.
         rng: the only source of randomness.
 
     Raises:
@@ -118,6 +120,9 @@ def augment(
     check_sizes(resize, image_size)
     strong = level == "strong"
     image = resize_short_side(centre_square(image), resize)
+    if level == "everyday":
+        image = zoom(pass_on(image, rng), image_size, rng)
+        return flip(image) if rng.random() < 0.5 else image  # noqa: PLR2004
     if strong and rng.random() < SCALE_CHANCE:
         image = resize_short_side(image, max(image_size, round(resize * rng.uniform(0.9, 1.1))))
     image = random_crop(image, image_size, rng)
@@ -185,12 +190,109 @@ def down_and_up(image: Pixels, rng: np.random.Generator) -> Pixels:
     return _resize(small, height, width)
 
 
-def jitter_colour(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Change brightness, contrast and saturation by up to 10% each."""
-    brightness, contrast, saturation = (float(x) for x in rng.uniform(0.9, 1.1, size=3))
+def jitter_colour(image: Pixels, rng: np.random.Generator, amount: float = 0.1) -> Pixels:
+    """Change brightness, contrast and saturation, each by up to `amount` (ratio)."""
+    changes = rng.uniform(1 - amount, 1 + amount, size=3)
+    brightness, contrast, saturation = (float(change) for change in changes)
     picture = ImageEnhance.Brightness(_picture(image)).enhance(brightness)
     picture = ImageEnhance.Contrast(picture).enhance(contrast)
     return np.array(ImageEnhance.Color(picture).enhance(saturation))
+
+
+FILTERS = (
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+    Image.Resampling.BOX,
+    Image.Resampling.HAMMING,
+)
+"""How programs resample; nobody knows which one an image has met."""
+
+CLEAN_CHANCE = 0.25
+"""Share of faces that `pass_on` leaves as they are."""
+
+
+def pass_on(  # noqa: C901 - a list of chances, one after the other
+    image: Pixels, rng: np.random.Generator
+) -> Pixels:
+    """Do to an image what people and their programs do, real and fake alike.
+
+    In this order, each by chance: colour and brightness, grey; a smaller copy enlarged again, with
+    any filter; sharpening or blur; noise; JPEG of quality 30 to 95 or WebP, and JPEG once more.
+    """
+    if rng.random() < CLEAN_CHANCE:
+        return image
+    if rng.random() < 0.4:  # noqa: PLR2004
+        image = jitter_colour(image, rng, amount=0.25)
+    if rng.random() < 0.04:  # noqa: PLR2004
+        image = np.array(_picture(image).convert("L").convert("RGB"))
+    if rng.random() < 0.4:  # noqa: PLR2004
+        image = _scale_there_and_back(image, rng)
+    detail = rng.random()
+    if detail < 0.15:  # noqa: PLR2004
+        image = sharpen(image, rng)
+    elif detail < 0.27:  # noqa: PLR2004
+        image = blur(image, rng)
+    if rng.random() < 0.12:  # noqa: PLR2004
+        image = add_noise(image, rng)
+    if rng.random() < 0.6:  # noqa: PLR2004
+        subsampling = "4:4:4" if rng.random() < 0.3 else "4:2:0"  # noqa: PLR2004
+        quality = int(rng.integers(30, 96))
+        if rng.random() < 0.15:  # noqa: PLR2004
+            image = _recode(image, "WEBP", quality=quality, method=0)
+        else:
+            image = _recode(image, "JPEG", quality=quality, subsampling=subsampling)
+        if rng.random() < 0.25:  # noqa: PLR2004 - sent on once more
+            image = _recode(image, "JPEG", quality=int(rng.integers(50, 96)))
+    return image
+
+
+MAX_ZOOM_OUT, MAX_ZOOM_IN, MAX_TURN = 1.2, 0.72, 8.0
+"""Sides of the square that `zoom` takes, over the image's; largest turn in degrees."""
+
+
+def zoom(image: Pixels, image_size: int, rng: np.random.Generator) -> Pixels:
+    """Cut a square of any size near the middle, sometimes a little turned, and scale it.
+
+    Face crops differ in size and in what lies around the face from one program to the next. Beyond
+    the image its border is repeated, as `mfclip.media.faces.crop_face` does.
+
+    Args:
+        image: a square.
+        image_size: side in pixels of the result.
+        rng: source of all randomness.
+    """
+    side = image.shape[0]
+    seen = side * float(rng.uniform(MAX_ZOOM_IN, MAX_ZOOM_OUT))
+    slack = max(side - seen, 0.06 * side) / 2
+    left, top = ((side - seen) / 2 + rng.uniform(-slack, slack, 2)).tolist()
+    turns = rng.random() < 0.3  # noqa: PLR2004
+    border = int(np.ceil(max(0.0, -left, -top, left + seen - side, top + seen - side))) + 1
+    border += round(0.1 * side) if turns else 0  # what a turn brings in from outside
+    padded = np.pad(image, ((border, border), (border, border), (0, 0)), mode="edge")
+    picture = _picture(padded)
+    if turns:
+        middle = (left + seen / 2 + border, top + seen / 2 + border)
+        turn = float(rng.uniform(-MAX_TURN, MAX_TURN))
+        picture = picture.rotate(turn, Image.Resampling.BICUBIC, center=middle)
+    box = (left + border, top + border, left + seen + border, top + seen + border)
+    way = FILTERS[int(rng.integers(len(FILTERS)))]
+    return np.array(picture.resize((image_size, image_size), way, box=box))
+
+
+def sharpen(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Sharpen by an unsharp mask of radius 0.6 to 2 pixels and strength 40 to 160 %."""
+    mask = ImageFilter.UnsharpMask(float(rng.uniform(0.6, 2)), int(rng.integers(40, 161)), 2)
+    return np.array(_picture(image).filter(mask))
+
+
+def _scale_there_and_back(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Shrink to 0.35 to 0.95 of the size (or enlarge by up to 1.5) and scale back."""
+    height, width = image.shape[:2]
+    factor = float(rng.uniform(0.35, 0.95) if rng.random() < 0.8 else rng.uniform(1.05, 1.5))  # noqa: PLR2004
+    first, second = (FILTERS[int(number)] for number in rng.integers(len(FILTERS), size=2))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.array(_picture(image).resize(size, first).resize((width, height), second))
 
 
 DEGRADATIONS: tuple[tuple[float, Callable[[Pixels, np.random.Generator], Pixels]], ...] = (

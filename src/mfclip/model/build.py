@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mfclip.config import MODEL_PRESETS, LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError
+from mfclip.layers.efficientnet_lite import EfficientNetLite, imagenet_weights
 from mfclip.model.fle import FineGrainedLanguageEncoder
-from mfclip.model.image_encoder import ImageEncoder, start_high_pass
+from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder, start_high_pass
 from mfclip.model.losses import ContrastiveLoss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
 from mfclip.model.noise_encoder import NoiseEncoder
-from mfclip.model.spa import SamplePairAttention
+from mfclip.model.spa import LEAKING_MODES, PairMode, SamplePairAttention
 
 
 def create_model(name: str = "mfclip", **overrides: Any) -> MFCLIP:
@@ -70,8 +72,17 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
     )
 
 
-def _build_image_encoder(settings: ModelSettings) -> ImageEncoder:
+def _build_image_encoder(settings: ModelSettings) -> ImageEncoder | TrunkImageEncoder:
     image = settings.image
+    if image.trunk != "cvit":
+        return TrunkImageEncoder(
+            EfficientNetLite(image.trunk),
+            taps=image.taps,
+            depth=image.depth,
+            embed_dim=settings.embed_dim,
+            num_heads=settings.num_heads,
+            mlp_ratio=settings.mlp_ratio,
+        )
     encoder = ImageEncoder(
         settings.image_size,
         widths=image.widths,
@@ -116,16 +127,43 @@ def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncod
 def build_contrastive(settings: ModelSettings) -> ContrastiveLoss:
     """Build the contrastive loss with the SPA that `settings.spa` names, or without one."""
     spa = settings.spa
+    modes: dict[str, PairMode] = {"content": "content", "features": "features"}
     attention = None
     if spa.mode != "none":
         attention = SamplePairAttention(
-            "content" if spa.mode == "content" else "batch",
+            modes.get(spa.mode, "batch"),  # `literal` weighs with the paper's matrix, too
             batch_size=spa.batch_size,
             embed_dim=settings.embed_dim,
         )
-    return ContrastiveLoss(
-        attention, shared_targets=spa.shared_targets, literal=spa.mode == "literal"
-    )
+    betas = {"one-hot": None, "equal": math.inf, "soft": spa.beta}
+    return ContrastiveLoss(attention, beta=betas[spa.targets], literal=spa.mode == "literal")
+
+
+def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
+    """Give a trunk the weights that training starts from, if the settings name any.
+
+    Raises:
+        ConfigError: `image.trunk_weights` is neither ``imagenet`` nor empty.
+        MissingExtraError: the package that carries them is not installed (extra ``train``).
+    """
+    encoder = model.vision_encoder.image_encoder
+    source = settings.image.trunk_weights
+    if not isinstance(encoder, TrunkImageEncoder) or source is None:
+        return
+    if source != "imagenet":
+        raise ConfigError(f"expected image.trunk_weights to be 'imagenet', but got {source!r}")
+    encoder.trunk.load_state_dict(imagenet_weights(settings.image.trunk))
+
+
+def training_warnings(settings: ModelSettings) -> list[str]:
+    """Say what these settings do to training that their user may not expect."""
+    if settings.spa.mode not in LEAKING_MODES or not settings.use_text:
+        return []
+    return [
+        f"model.spa.mode = {settings.spa.mode!r} lets the contrastive loss fall without a look at "
+        "the images, so that it teaches the vision half nothing; it is kept for comparison, "
+        "'features' teaches"
+    ]
 
 
 def _check(settings: ModelSettings) -> None:

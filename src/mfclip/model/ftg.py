@@ -5,7 +5,12 @@ Source: paper Sec. III-B and Fig. 4.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from mfclip.config import REAL_PROMPTS
 from mfclip.labels import Labels
@@ -62,3 +67,19 @@ def prompt_labels(labels: Labels, max_levels: int = 4) -> Labels:
     if not labels.is_fake:
         return Labels(is_fake=False)
     return labels.cut(min(labels.depth, max_levels))
+
+
+def number_sentences(
+    labels: Sequence[Labels], max_levels: int = 4, real_prompts: Sequence[str] = REAL_PROMPTS
+) -> Int[Tensor, "n levels"]:
+    """Number the sentences of prompts: equal sentences of a level have equal numbers.
+
+    Returns:
+        Numbers from 0 on, -1 where a prompt has no sentence on a level.
+    """
+    numbers = torch.full((len(labels), max_levels), -1, dtype=torch.int64)
+    for row, known in enumerate(labels):
+        for level, text in enumerate(prompts(known, max_levels, real_prompts)):
+            # crc32 and not hash(), which differs from process to process
+            numbers[row, level] = zlib.crc32(text.encode())
+    return numbers

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mfclip.errors import ConfigError
 from mfclip.layers.convolution import conv_stages
+from mfclip.layers.efficientnet_lite import EfficientNetLite
 from mfclip.layers.transformer import TokenTransformer
 
 
@@ -62,6 +63,70 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode images with values in [-1, 1]."""
         features: Tensor = self.token(self.stages(images))
+        return features
+
+
+class TrunkImageEncoder(nn.Module):
+    """IE around a trunk that was trained elsewhere: its last map, one token, the transformer.
+
+    Differs from the paper: the trunk takes the place of the convolutions, and its last map is
+    averaged over all places instead of projected place by place. Mean and standard deviation of
+    earlier stages' channels are added to the token, since the traces of a forgery are fine.
+
+    Args:
+        trunk: images with values in [-1, 1] to the maps of its stages; `channels` names their
+            widths.
+        taps: numbers of the stages, from 1, whose statistics are added.
+        depth: transformer blocks.
+        embed_dim: d, width of the features.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the transformer's perceptron over d.
+
+    Raises:
+        ConfigError: a tap is no stage of the trunk.
+    """
+
+    def __init__(
+        self,
+        trunk: EfficientNetLite,
+        *,
+        taps: Sequence[int],
+        depth: int,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+    ) -> None:
+        super().__init__()
+        stages = len(trunk.channels)
+        if any(not 1 <= tap <= stages for tap in taps):
+            raise ConfigError(f"expected image.taps in 1..{stages}, but got {tuple(taps)}")
+        self.trunk = trunk
+        self.taps = tuple(taps)
+        self.token = TokenTransformer(
+            trunk.channels[-1],
+            1,
+            depth,
+            embed_dim,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            extra=2 * sum(trunk.channels[tap - 1] for tap in taps),
+        )
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Encode images with values in [-1, 1]."""
+        maps = self.trunk(images)
+        extra = None
+        if self.taps:
+            tapped = [maps[tap - 1].float() for tap in self.taps]
+            # torch.var_mean exports to more operators; 1e-5 keeps the root's slope finite
+            means = [values.mean((2, 3)) for values in tapped]
+            squares = [values.square().mean((2, 3)) for values in tapped]
+            spreads = [
+                (square - mean.square()).clamp_min(0).add(1e-5).sqrt()
+                for mean, square in zip(means, squares, strict=True)
+            ]
+            extra = torch.cat([*means, *spreads], 1)
+        features: Tensor = self.token(maps[-1].mean((2, 3), keepdim=True), extra)
         return features
 
 

@@ -5,6 +5,8 @@ Source: paper Sec. III-F, Eq. 11-14. Everything is computed in float32, or float
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,21 +19,36 @@ MAX_LOGIT_SCALE = 100.0
 """Largest 1 / tau, as in CLIP."""
 
 
-def pair_targets(prompt_ids: Int[Tensor, " n"]) -> Float[Tensor, "n n"]:
-    """Share each row's target among the samples with the same prompt.
+def pair_targets(
+    sentences: Int[Tensor, "n levels"], beta: float = math.inf
+) -> Float[Tensor, "n n"]:
+    r"""Share each row's target among the samples whose prompts are related.
 
-    A batch holds far fewer prompts than samples, and two samples with one prompt are no negatives
-    of each other.
+    .. math:: y_{ij} \propto \exp(\beta \, e_{ij})
+
+    where e_ij is the share of the levels of the longer prompt on which both say the same. The
+    paper wants related negatives not to be pushed away and puts that into SPA; a target says it
+    without telling the gate which pairs are positive.
+
+    Args:
+        sentences: see `mfclip.model.ftg.number_sentences`.
+        beta: inf shares among equal prompts only; 0 shares among all.
 
     Returns:
         Rows that sum to 1.
 
     Example:
-        >>> pair_targets(torch.tensor([7, 7, 3])).tolist()
+        >>> pair_targets(torch.tensor([[7, 1], [7, 1], [3, 2]])).tolist()
         [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
-    same = (prompt_ids[:, None] == prompt_ids[None]).float()
-    return same / same.sum(1, keepdim=True)
+    present = sentences >= 0
+    longer = torch.maximum(present.sum(1)[:, None], present.sum(1)[None])
+    same = (sentences[:, None] == sentences[None]) & present[:, None] & present[None]
+    share = same.sum(-1) / longer
+    if math.isinf(beta):
+        equal = (share == 1).float()
+        return equal / equal.sum(1, keepdim=True)
+    return (beta * share).softmax(1)
 
 
 def contrastive_loss(
@@ -43,7 +60,8 @@ def contrastive_loss(
 
     Args:
         logits: weighted similarities; row = image, column = text.
-        target: distribution over the columns (symmetric); the diagonal if omitted.
+        target: distribution over the columns; the diagonal if omitted. Its transpose, scaled to
+            sums of 1, is that over the rows.
 
     Example:
         >>> round(contrastive_loss(torch.zeros(4, 4)).item(), 4)  # log 4
@@ -54,7 +72,7 @@ def contrastive_loss(
         target = torch.eye(len(logits), device=logits.device)
     target = target.to(logits.dtype)
     rows = functional.cross_entropy(logits, target)
-    columns = functional.cross_entropy(logits.T, target)
+    columns = functional.cross_entropy(logits.T, target.T / target.T.sum(1, keepdim=True))
     return (rows + columns) / 2
 
 
@@ -69,7 +87,8 @@ def kl_loss(
 
     Args:
         predicted: predictor's output.
-        language: language features.
+        language: language features as the encoder gives them. On the unit sphere the softmax is
+            all but flat and at most 0.0028 nats are left to learn.
         temperature: of both softmaxes; the paper's is 0.5.
     """
     true = (_full_precision(language) / temperature).log_softmax(1)
@@ -99,7 +118,8 @@ class ContrastiveLoss(nn.Module):
 
     Args:
         attention: SPA; None for plain CLIP.
-        shared_targets: MFCLIP passes `prompt_ids`, so that equal prompts share their targets.
+        beta: of `pair_targets`, which MFCLIP then gives its prompts' sentences; None for one
+            target a row, as in the paper.
         literal: weight the probabilities behind the softmax, as Eq. 9-12 are printed. Then
             -log p_ii splits from -log sigmoid(A_ii): the features see plain InfoNCE, weights off
             the diagonal never enter, and A_ii only grows. Kept as an ablation.
@@ -109,12 +129,12 @@ class ContrastiveLoss(nn.Module):
         self,
         attention: SamplePairAttention | None = None,
         *,
-        shared_targets: bool = False,
+        beta: float | None = None,
         literal: bool = False,
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.shared_targets = shared_targets
+        self.beta = beta
         self.literal = literal
 
     def forward(
@@ -122,7 +142,7 @@ class ContrastiveLoss(nn.Module):
         image_features: Float[Tensor, "b d"],
         text_features: Float[Tensor, "b d"],
         logit_scale: Float[Tensor, ""] | float,
-        prompt_ids: Int[Tensor, " b"] | None = None,
+        sentences: Int[Tensor, "b levels"] | None = None,
     ) -> Float[Tensor, ""]:
         """Return the loss of the joined batch.
 
@@ -130,18 +150,20 @@ class ContrastiveLoss(nn.Module):
             image_features: L2-normalised.
             text_features: L2-normalised, same order.
             logit_scale: 1 / tau.
-            prompt_ids: samples with equal numbers share their targets; without them every other
-                sample is a negative, as in the paper.
+            sentences: of the prompts, see `pair_targets`; without them, or without `beta`, every
+                other sample is a negative, as in the paper.
         """
         with torch.autocast(image_features.device.type, enabled=False):
             images = join_over_processes(_full_precision(image_features))
             texts = join_over_processes(_full_precision(text_features))
-            target = None if prompt_ids is None else pair_targets(join_over_processes(prompt_ids))
+            target = None
+            if sentences is not None and self.beta is not None:
+                target = pair_targets(join_over_processes(sentences), self.beta)
             if self.attention is None or self.literal:
                 loss = contrastive_loss(logit_scale * images @ texts.T, target)
             else:
                 loss = contrastive_loss(self.attention(images, texts, logit_scale), target)
             if self.attention is not None and self.literal:
-                own = self.attention.relevance(texts).diagonal()
+                own = self.attention.relevance(images, texts).diagonal()
                 loss = loss - functional.logsigmoid(own).mean()
             return loss

@@ -7,7 +7,6 @@ Axes: b images, d embedding width, k known prompts.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +19,7 @@ from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
 from mfclip.model.fle import FineGrainedLanguageEncoder, PackedPrompts, pack_prompts
-from mfclip.model.ftg import prompt_labels, prompts
+from mfclip.model.ftg import number_sentences, prompt_labels, prompts
 from mfclip.model.losses import (
     MAX_LOGIT_SCALE,
     ContrastiveLoss,
@@ -121,10 +120,10 @@ class MFCLIP(nn.Module):
         )
         terms = {"cross_entropy": settings.cross_entropy * cross_entropy}
         if self.language_encoder is not None:
-            language, prompt_ids = self._encode_labels(batch.labels)
+            language, sentences = self._encode_labels(batch.labels)
             if self.contrastive is not None:
-                shared = prompt_ids if self.contrastive.shared_targets else None
-                loss = self.contrastive(vision, language, self.logit_scale, shared)
+                unit = functional.normalize(language, dim=-1)
+                loss = self.contrastive(vision, unit, self.logit_scale, sentences)
                 terms["contrastive"] = settings.contrastive * loss
             if self.predictor is not None:
                 loss = kl_loss(self.predictor(vision), language, settings.kl_temperature)
@@ -179,15 +178,16 @@ class MFCLIP(nn.Module):
 
     def _encode_labels(
         self, labels: Sequence[Labels]
-    ) -> tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]:
-        """Encode each distinct prompt once; return features and a number a prompt, by sample."""
+    ) -> tuple[Float[Tensor, "b d"], Int[Tensor, "b levels"]]:
+        """Encode each distinct prompt once; return features, and numbers of the sentences."""
         levels, device = self._max_levels, self.log_logit_scale.device
         own = [prompt_labels(label, levels) for label in labels]
         row_of = {label: row for row, label in enumerate(dict.fromkeys(own))}
-        features = self._encode_packed(self.pack_labels(list(row_of)).to(device))
-        rows = torch.tensor([row_of[label] for label in own])
-        ids = torch.tensor([zlib.crc32(repr(label).encode()) for label in own])
-        return features[rows.to(device, non_blocking=True)], ids.to(device, non_blocking=True)
+        features = self._require_text().encode_packed(self.pack_labels(list(row_of)).to(device))
+        rows = torch.tensor([row_of[label] for label in own]).to(device, non_blocking=True)
+        encoder = self._require_text()
+        sentences = number_sentences(list(row_of), encoder.max_levels, encoder.real_prompts)
+        return features.float()[rows], sentences.to(device, non_blocking=True)[rows]
 
     def _encode_packed(self, packed: PackedPrompts) -> Float[Tensor, "b d"]:
         features = self._require_text().encode_packed(packed)

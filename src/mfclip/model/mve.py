@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mfclip.errors import ConfigError
-from mfclip.model.image_encoder import ImageEncoder
+from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder
 from mfclip.model.noise_encoder import NoiseEncoder
 from mfclip.model.patch_selector import select_richest_patch
 from mfclip.model.srm import noise_residual, srm_kernels
@@ -32,7 +32,7 @@ class MultiModalVisionEncoder(nn.Module):
 
     def __init__(
         self,
-        image_encoder: ImageEncoder | None,
+        image_encoder: ImageEncoder | TrunkImageEncoder | None,
         noise_encoder: NoiseEncoder | None,
         *,
         patch_size: int,

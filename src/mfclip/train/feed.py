@@ -8,7 +8,6 @@ from mfclip.data.loader import BatchPlan, StreamingLoader, TrainingLoader
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, ManifestError
-from mfclip.media.blending import self_blend
 from mfclip.train.processes import Processes
 
 SHUFFLED = 1000
@@ -63,10 +62,15 @@ def training_data(
         augment=data.augment,
         seed=config.seed,
         cache=data.cache,
-        blend=self_blend if data.self_blend else None,
-        self_blend=data.self_blend,
+        twins=data.twins,
     )
-    plan = BatchPlan(samples, data.sampling, config.train.batch_size, config.seed)
+    if data.twins is not None and not data.twins.is_dir():
+        raise ConfigError(
+            f"data.twins: no folder {data.twins}; make it with mfclip data reconstruct"
+        )
+    plan = BatchPlan(
+        samples, data.sampling, config.train.batch_size, config.seed, pairs=data.self_blend
+    )
     return TrainingLoader(
         dataset,
         plan,

@@ -20,7 +20,7 @@ def freeze(detector: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 
     Args:
         detector: holds the parts.
-        names: of its direct parts, e.g. ``vision_encoder``.
+        names: of its parts, or of parts of those, e.g. ``vision_encoder.image_encoder``.
 
     Returns:
         The parts.
@@ -28,15 +28,17 @@ def freeze(detector: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     Raises:
         ConfigError: it has no such part.
     """
-    parts = dict(detector.named_children())
+    parts = []
     for name in names:
-        if name not in parts:
+        try:
+            parts.append(detector.get_submodule(name).requires_grad_(requires_grad=False))
+        except AttributeError:
+            direct = ", ".join(name for name, _ in detector.named_children())
             raise ConfigError(
-                f"expected train.freeze to name parts of the detector, [{', '.join(parts)}], but "
-                f"got '{name}'"
-            )
-        parts[name].requires_grad_(requires_grad=False)
-    return [parts[name] for name in names]
+                f"expected train.freeze to name parts of the detector, [{direct}] or parts of "
+                f"those, e.g. vision_encoder.image_encoder, but got '{name}'"
+            ) from None
+    return parts
 
 
 def build_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
