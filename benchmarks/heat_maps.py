@@ -137,7 +137,7 @@ def _splice(face: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
 
 EDITS: dict[str, Callable[[Pixels, Pixels, np.random.Generator], Pixels]] = {
     "splice": _splice,
-    "self_blend": lambda face, _, rng: self_blend(face, rng),
+    "self_blend": lambda face, _, rng: self_blend(face, rng)[1],
     "local_warp": lambda face, _, rng: local_warp(face, rng),
 }
 

@@ -192,7 +192,7 @@ def run(name: str, rounds: int, threads: int) -> dict[str, Any]:
     """Measure everything about one model."""
     torch.manual_seed(0)
     # the straightforward way has no shared targets: the same loss for both
-    spa = {"mode": "batch", "batch_size": BATCH, "shared_targets": False}
+    spa = {"mode": "batch", "batch_size": BATCH, "targets": "one-hot"}
     model, batch = create_model(name, spa=spa), made_batch(BATCH)
     size = model.vision_encoder.patch_size
     ceilings = measure_ceilings(torch.device("cpu"))

@@ -68,7 +68,7 @@ def test_overrides_come_after_the_file(tmp_path: Path) -> None:
 def test_presets_fill_in_and_can_be_overridden() -> None:
     small = build_config({"model": {"name": "mfclip-small"}}).model
     assert small.embed_dim == MODEL_PRESETS["mfclip-small"]["embed_dim"] == 128
-    assert small.spa.mode == "content"
+    assert small.spa.mode == "features"
     changed = load_config(None, ["model.name=mfclip-small", "model.noise.depth=2"]).model
     assert (changed.noise.depth, changed.noise.widths) == (2, small.noise.widths)
     assert build_config({"model": {"name": "mfclip-small"}}).model == small  # table unharmed
@@ -156,7 +156,7 @@ def test_choices_are_the_values_of_a_setting() -> None:
         ("train.epochs=0", r"key 'train\.epochs'.*greater than or equal to 1.*got 0"),
         ("train.lr=-1", r"key 'train\.lr'.*greater than 0.*got -1"),
         ("model.use_text=maybe", r"key 'model\.use_text'.*valid boolean.*got 'maybe'"),
-        ("model.spa.mode=pairs", r"key 'model\.spa\.mode'.*'batch'.*'literal'.*got 'pairs'"),
+        ("model.spa.mode=pairs", r"key 'model\.spa\.mode'.*'features'.*'literal'.*got 'pairs'"),
         ("model.image.widths=[8,'x']", r"key 'model\.image\.widths\.1'.*integer.*got 'x'"),
         ("model.text.max_levels=5", r"key 'model\.text\.max_levels'.*less than or equal to 4"),
         ("train.lr", "expected an override such as train.lr=1e-4, but got 'train.lr'"),

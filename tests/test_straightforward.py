@@ -28,7 +28,7 @@ def _load() -> ModuleType:
 
 def test_features_loss_and_gradients_are_those_of_the_straightforward_way() -> None:
     slow = _load()
-    spa = {"mode": "batch", "batch_size": 4, "shared_targets": False}
+    spa = {"mode": "batch", "batch_size": 4, "targets": "one-hot"}
     noise = {"patch_size": 32}
     model = create_model("mfclip-small", image_size=64, embed_dim=32, noise=noise, spa=spa)
     kinds = (Labels(False), Labels(True, "face_swap"), Labels(True, "face_swap", "gan", "X"))

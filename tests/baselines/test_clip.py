@@ -103,7 +103,7 @@ def test_loss_without_spa_is_open_clips() -> None:
 
 def test_spa_weighs_the_pairs_of_the_batch() -> None:
     batch = tiny_batch(6)
-    plain, weighed = make(spa={"mode": "none"}), make(spa={"batch_size": 6})
+    plain, weighed = make(spa={"mode": "none"}), make(spa={"mode": "batch", "batch_size": 6})
     assert weighed.contrastive is not None
     attention = weighed.contrastive.attention
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_spa_weighs_the_pairs_of_the_batch() -> None:
 
 
 def test_equal_prompts_share_their_target() -> None:
-    model = make(spa={"mode": "none", "shared_targets": True})
+    model = make(spa={"mode": "none", "targets": "equal"})
     batch = tiny_batch(6)  # the sixth kind is the first again
     images = model.encode_image(batch.images)
     logits = model.logit_scale * images @ model.encode_text(model.tokenize(batch.labels)).T

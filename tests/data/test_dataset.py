@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mfclip.data.dataset import (
+    RECONSTRUCTED,
     SELF_BLENDED,
     FaceDataset,
     FaceItem,
@@ -21,11 +27,11 @@ from mfclip.data.dataset import (
     unpack,
 )
 from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.sampling import FORGED_HALF, REAL_HALF
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
-from mfclip.media.blending import self_blend
 from mfclip.media.images import read_image
-from mfclip.media.transforms import Pixels, augment, prepare_face
+from mfclip.media.transforms import augment, prepare_face
 
 REAL, FAKE = Labels(False, generator="FFHQ"), Labels(True, "face_swap", "gan", "Swap")
 SIZES = {"resize": 40, "image_size": 32}
@@ -41,11 +47,6 @@ def manifest(tmp_path: Path) -> Manifest:
         Image.fromarray(pixels).save(path)
         samples.append(Sample(path, FAKE if number % 2 else REAL, "train", f"person {number}"))
     return Manifest(tuple(samples), tmp_path)
-
-
-def negative(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """A forgery that is easy to recognise."""
-    return 255 - image
 
 
 def test_item_without_augmentation_is_the_evaluation_path(manifest: Manifest) -> None:
@@ -85,41 +86,85 @@ def test_cache_gives_the_same_pixels_without_the_file(manifest: Manifest) -> Non
         _ = plain[1, 0]
 
 
-def test_blend_makes_fakes_of_real_faces_only(manifest: Manifest) -> None:
-    dataset = FaceDataset(manifest, **SIZES, blend=negative, self_blend=1.0)
-    plain = FaceDataset(manifest, **SIZES)
-    for index in range(6):
-        face, original = dataset[index, 0], plain[index, 0]
-        if index % 2:
-            assert face.labels == FAKE
-            np.testing.assert_array_equal(face.image, original.image)
-        else:
-            assert (
-                face.labels == SELF_BLENDED == Labels(True, "face_swap", "graphics", "self-blended")
+def test_halves_of_a_pair_differ_in_the_forgery_alone(manifest: Manifest) -> None:
+    dataset = FaceDataset(manifest, **SIZES, augment="light", cache=True)
+    plain = FaceDataset(manifest, **SIZES, augment="light")
+    unchanged = 0
+    for epoch in range(8):
+        real, fake = dataset[0, epoch, REAL_HALF], dataset[0, epoch, FORGED_HALF]
+        assert (real.labels, fake.labels) == (REAL, SELF_BLENDED)
+        assert (real.index, fake.index) == (0, 0)
+        assert not np.array_equal(real.image, fake.image)
+        # the same crop and flip: what lies outside of any face mask is equal to the level
+        np.testing.assert_array_equal(real.image[:2, :2], fake.image[:2, :2])
+        unchanged += np.array_equal(fake.image, dataset[0, epoch, FORGED_HALF].image)
+        np.testing.assert_array_equal(plain[0, epoch].image, dataset[0, epoch].image)
+    assert unchanged == 8  # and the cache was not painted on
+
+
+def test_twins_show_inside_a_mask(manifest: Manifest, tmp_path: Path) -> None:
+    grey = np.full((48, 48, 3), 77, np.uint8)
+    (tmp_path / "twins").mkdir()
+    Image.fromarray(grey).save(tmp_path / "twins" / "0.png")
+    dataset = FaceDataset(manifest, **SIZES, twins=tmp_path / "twins")
+    kinds = set()
+    for epoch in range(30):
+        real, fake = dataset[0, epoch, REAL_HALF], dataset[0, epoch, FORGED_HALF]
+        kinds.add(fake.labels)
+        if fake.labels == RECONSTRUCTED:
+            np.testing.assert_array_equal(real.image, dataset[0, epoch].image)
+            # every value lies between the photograph's and its twin's
+            low, high = np.minimum(real.image, 77), np.maximum(real.image, 77)
+            assert ((fake.image >= low.astype(int) - 1) & (fake.image <= high + 1)).all()
+        assert dataset[2, epoch, FORGED_HALF].labels == SELF_BLENDED  # it has no twin
+    assert kinds == {RECONSTRUCTED, SELF_BLENDED}
+
+
+def test_corners_do_not_tell_the_halves_of_a_pair_apart(tmp_path: Path) -> None:
+    """A classifier on the corners of all pairs guesses: the interval of its AUC holds .5."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for number in range(150):
+        pixels = np.asarray(
+            Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((48, 48))
+        )
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        samples.append(Sample(tmp_path / f"{number}.png", REAL, "train", str(number)))
+    dataset = FaceDataset(
+        Manifest(tuple(samples), tmp_path), resize=48, image_size=48, augment="everyday"
+    )
+    halves = [[dataset[i, 0, role].image for i in range(150)] for role in (REAL_HALF, FORGED_HALF)]
+    corners = np.array(
+        [
+            np.concatenate(
+                [
+                    face[rows, columns].reshape(-1, 3).mean(0).tolist()
+                    + face[rows, columns].reshape(-1, 3).std(0).tolist()
+                    for rows in (slice(0, 6), slice(-6, None))
+                    for columns in (slice(0, 6), slice(-6, None))
+                ]
             )
-            assert np.abs(face.image.astype(int) - (255 - original.image)).max() <= 1
-
-
-def test_share_of_blended_faces(manifest: Manifest) -> None:
-    dataset = FaceDataset(manifest, **SIZES, blend=negative, self_blend=0.25, cache=True)
-    blended = sum(dataset[0, epoch].labels.is_fake for epoch in range(400))
-    assert 70 < blended < 130
-
-
-def test_project_blending_works_on_cached_pictures(manifest: Manifest) -> None:
-    dataset = FaceDataset(manifest, **SIZES, blend=self_blend, self_blend=1.0, cache=True)
-    first = dataset[0, 0].image
-    np.testing.assert_array_equal(first, dataset[0, 0].image)
-    plain = FaceDataset(manifest, **SIZES)[0, 0].image
-    assert not np.array_equal(first, plain)
-    dataset.self_blend = 0.0
-    np.testing.assert_array_equal(dataset[0, 0].image, plain)  # the cache was not painted on
+            for half in halves
+            for face in half
+        ]
+    )
+    target = np.repeat([0, 1], 150)
+    people = np.tile(np.arange(150), 2)
+    score = cross_val_predict(
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.1)),
+        corners, target, groups=people, cv=GroupKFold(5), method="decision_function",
+    )  # fmt: skip
+    value = roc_auc_score(target, score)
+    spread = 1.96 * (301 / (12 * 150 * 150)) ** 0.5  # of the AUC of a guess
+    assert abs(value - 0.5) < spread
 
 
 def test_survives_the_way_to_another_process(manifest: Manifest) -> None:
-    dataset = FaceDataset(manifest, **SIZES, augment="strong", blend=negative, self_blend=0.5)
+    dataset = FaceDataset(manifest, **SIZES, augment="strong")
     copy = pickle.loads(pickle.dumps(dataset))
     np.testing.assert_array_equal(copy[3, 1].image, dataset[3, 1].image)
+    pair = (0, 1, FORGED_HALF)
+    np.testing.assert_array_equal(copy[pair].image, dataset[pair].image)
 
 
 def test_batch_holds_scaled_pixels_channels_first(manifest: Manifest) -> None:
@@ -172,7 +217,7 @@ def test_batch_of_nothing_but_errors_is_empty(manifest: Manifest) -> None:
     ("make", "message"),
     [
         (lambda m: FaceDataset(m, resize=32, image_size=40), "smaller than model.image_size"),
-        (lambda m: FaceDataset(m, **SIZES, self_blend=0.5), "self_blend=0.5 needs a blend"),
+        (lambda m: FaceDataset(m, **SIZES, augment="more"), "augment to be one of .*everyday"),
     ],
 )
 def test_impossible_settings(

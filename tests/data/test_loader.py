@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from mfclip.batch import Batch
+from mfclip.data import dataset as dataset_module
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import ScoringLoader, StreamingLoader, TrainingLoader, scoring_loader
 from mfclip.data.manifest import Manifest, Sample
@@ -58,7 +59,7 @@ def assert_equal(first: list[Batch], second: list[Batch]) -> None:
 def test_batches_hold_the_planned_faces(small: Manifest) -> None:
     dataset, plan = faces(small), BatchPlan(small, "balanced", 4)
     batches = load(small, plan, 2)
-    assert [b.index.tolist() for b in batches] == plan.batches(2).tolist()
+    assert [b.index.tolist() for b in batches] == plan.batches(2)[..., 0].tolist()
     first = batches[0]
     expected = dataset[int(first.index[0]), 2].image
     assert torch.equal(first.images[0], torch.tensor(expected.copy()).permute(2, 0, 1) / 255)
@@ -176,12 +177,14 @@ def test_training_stops_at_an_unreadable_picture(small: Manifest, workers: int) 
     assert str(caught.value).startswith(f"{small[3].path}: not a picture in a known format")
 
 
-def test_unexpected_errors_arrive_where_batches_are_consumed(small: Manifest) -> None:
+def test_unexpected_errors_arrive_where_batches_are_consumed(
+    small: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         raise ZeroDivisionError("in the blend")
 
-    dataset = faces(small, blend=broken, self_blend=1.0)
-    loader = TrainingLoader(dataset, BatchPlan(small, "shuffle", 2))
+    monkeypatch.setattr(dataset_module, "self_blend", broken)
+    loader = TrainingLoader(faces(small), BatchPlan(small, "balanced", 2, pairs=1.0))
     with pytest.raises(ZeroDivisionError, match="in the blend"):
         list(loader.epoch(0))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mfclip.data.manifest import Manifest, Sample
-from mfclip.data.sampling import BatchPlan, Sampling, check_sampling
+from mfclip.data.sampling import FORGED_HALF, REAL_HALF, BatchPlan, Sampling, check_sampling
 from mfclip.errors import ConfigError
 from mfclip.labels import Labels
 
@@ -35,7 +35,7 @@ def uneven() -> Manifest:
 
 def test_shuffle_visits_every_sample_once() -> None:
     plan = BatchPlan(uneven(), "shuffle", 1)
-    rows = plan.batches(0).reshape(-1)
+    rows = plan.batches(0)[..., 0].reshape(-1)
     assert sorted(rows.tolist()) == list(range(103))
     assert rows.tolist() != list(range(103))
 
@@ -44,7 +44,7 @@ def test_shuffle_visits_every_sample_once() -> None:
 def test_last_batch_that_is_not_full_is_left_out(mode: Sampling) -> None:
     plan = BatchPlan(uneven(), mode, 24)
     assert len(plan) == 103 // 24 == 4
-    assert plan.batches(0).shape == (4, 24)
+    assert plan.batches(0).shape == (4, 24, 2)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -56,25 +56,25 @@ def test_order_is_a_function_of_seed_and_epoch(mode: Sampling) -> None:
     assert not np.array_equal(plan.batches(3), other.batches(3))
 
 
-@pytest.mark.parametrize("mode", ["balanced", "generator", "paired"])
+@pytest.mark.parametrize("mode", ["balanced", "source", "generator", "paired"])
 @pytest.mark.parametrize("batch_size", [10, 24])
 def test_half_of_every_batch_is_real(mode: Sampling, batch_size: int) -> None:
     manifest = uneven()
-    for batch in BatchPlan(manifest, mode, batch_size).batches(0):
+    for batch in BatchPlan(manifest, mode, batch_size).batches(0)[..., 0]:
         assert sum(manifest[int(i)].labels.is_fake for i in batch) == batch_size // 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_odd_batches_are_balanced_over_the_epoch(batch_size: int) -> None:
     manifest = uneven()
-    rows = BatchPlan(manifest, "balanced", batch_size).batches(0).reshape(-1)
+    rows = BatchPlan(manifest, "balanced", batch_size).batches(0)[..., 0].reshape(-1)
     fakes = sum(manifest[int(i)].labels.is_fake for i in rows)
     assert abs(2 * fakes - len(rows)) <= 1
 
 
 def test_balanced_repeats_the_smaller_side_evenly() -> None:
     manifest = uneven()
-    rows = BatchPlan(manifest, "balanced", 2).batches(0).reshape(-1)
+    rows = BatchPlan(manifest, "balanced", 2).batches(0)[..., 0].reshape(-1)
     counts = Counter(rows.tolist())
     fakes = [counts[i] for i in range(33)]  # 51 draws from 33 fakes
     reals = [counts[i] for i in range(33, 103)]  # 51 draws from 70 reals
@@ -84,23 +84,60 @@ def test_balanced_repeats_the_smaller_side_evenly() -> None:
 
 def test_balanced_reaches_every_real_face_within_a_few_epochs() -> None:
     plan = BatchPlan(uneven(), "balanced", 2)
-    seen = {int(i) for epoch in range(8) for i in plan.batches(epoch).reshape(-1)}
+    seen = {int(i) for epoch in range(8) for i in plan.batches(epoch)[..., 0].reshape(-1)}
     assert seen == set(range(103))
 
 
 def test_every_generator_equally_often() -> None:
     manifest = uneven()
-    rows = BatchPlan(manifest, "generator", 2).batches(0).reshape(-1)
+    rows = BatchPlan(manifest, "generator", 2).batches(0)[..., 0].reshape(-1)
     counts = Counter(
         manifest[int(i)].labels.generator for i in rows if manifest[int(i)].labels.is_fake
     )
     assert counts == {"DDPM": 17, "StyleGAN2": 17, None: 17}
 
 
+def test_sources_by_the_root_of_their_size() -> None:
+    """Generators of 16, 9 and 4 faces come as 4 to 3 to 2, and sources of real faces alike."""
+    sizes = {"a": 16, "b": 9, "c": 4}
+    samples = [
+        Sample(Path(name if is_fake else f"real-{name}") / str(n), Labels(is_fake, generator=name)
+               if is_fake else Labels(False), "train", f"{is_fake}{name}{n}")
+        for is_fake in (True, False)
+        for name, size in sizes.items()
+        for n in range(size)
+    ]  # fmt: skip
+    manifest = Manifest(tuple(samples), Path())
+    rows = np.concatenate(
+        [BatchPlan(manifest, "source", 54).batches(epoch)[..., 0].reshape(-1) for epoch in range(4)]
+    )
+    seen = Counter(manifest[int(i)].path.parent.name for i in rows)
+    assert seen == {
+        "a": 48, "b": 36, "c": 24, "real-a": 48, "real-b": 36, "real-c": 24,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_pairs_stand_together_and_leave_the_balance(mode: Sampling, share: float) -> None:
+    manifest = uneven()
+    plain = BatchPlan(manifest, mode, 24, 5).batches(1)[..., 0]
+    for batch, before in zip(
+        BatchPlan(manifest, mode, 24, 5, share).batches(1), plain, strict=True
+    ):
+        halves = {role: batch[batch[:, 1] == role, 0].tolist() for role in (REAL_HALF, FORGED_HALF)}
+        assert sorted(halves[REAL_HALF]) == sorted(halves[FORGED_HALF])
+        reals = sum(not manifest[int(i)].labels.is_fake for i in before)
+        assert len(halves[REAL_HALF]) == min(round(share * 12), reals, 24 - reals)
+        assert all(not manifest[i].labels.is_fake for i in halves[REAL_HALF])
+        now = [role == FORGED_HALF or manifest[int(i)].labels.is_fake for i, role in batch]
+        assert now == [manifest[int(i)].labels.is_fake for i in before]  # place by place
+
+
 def test_paired_brings_the_real_face_of_the_group() -> None:
     manifest = uneven()
     pairs = 0
-    for batch in BatchPlan(manifest, "paired", 2).batches(0):
+    for batch in BatchPlan(manifest, "paired", 2).batches(0)[..., 0]:
         real, fake = sorted((manifest[int(i)] for i in batch), key=lambda s: s.target)
         assert (real.target, fake.target) == (0, 1)
         if int(fake.group.split()[1]) < 10:
@@ -111,7 +148,7 @@ def test_paired_brings_the_real_face_of_the_group() -> None:
 
 def test_slots_of_a_batch_carry_no_meaning() -> None:
     manifest = uneven()
-    batches = BatchPlan(manifest, "paired", 4).batches(0)
+    batches = BatchPlan(manifest, "paired", 4).batches(0)[..., 0]
     first = [manifest[int(row[0])].target for row in batches]
     assert 0 < sum(first) < len(first)
 
@@ -129,7 +166,7 @@ def test_impossible_plans(mode: Sampling, batch_size: int, message: str) -> None
         BatchPlan(uneven(), mode, batch_size)
 
 
-@pytest.mark.parametrize("mode", ["balanced", "generator", "paired"])
+@pytest.mark.parametrize("mode", ["balanced", "source", "generator", "paired"])
 def test_modes_that_need_both_classes_say_so(mode: Sampling) -> None:
     fakes = uneven().where(lambda s: s.labels.is_fake)
     with pytest.raises(ConfigError, match="the training samples hold 0 real and 33 fake; use shuf"):

@@ -227,11 +227,11 @@ def test_the_settings_of_a_run(genface: Manifest) -> None:
         "model.use_predictor": False,
         "model.spa.mode": "none",
     }
-    base = {"model": {"name": "mfclip-small", "spa": {"shared_targets": False}}, "seed": 1}
+    base = {"model": {"name": "mfclip-small", "spa": {"targets": "one-hot"}}, "seed": 1}
     config = cell_config(cell, base)
     assert (config.seed, config.model.name, config.model.embed_dim) == (7, "mfclip-small", 128)
     assert (config.model.use_noise, config.model.spa.mode) == (False, "none")
-    assert not config.model.spa.shared_targets
+    assert config.model.spa.targets == "one-hot"
     assert base["seed"] == 1
     whole = _cell(genface, "table6_components", "NE + IE + FTE + predictor + SPA", "CollDiff")
     assert cell_config(replace(whole, overrides={})) == RunConfig()

@@ -19,7 +19,7 @@ from mfclip.model.patch_selector import PATCH_SIZES
 def paper() -> MFCLIP:
     """The paper's sizes, without memory for the values."""
     with torch.device("meta"):
-        return create_model("mfclip")
+        return create_model("mfclip", spa={"mode": "batch"})
 
 
 def millions(*parts: nn.Module | nn.Parameter) -> float:
@@ -88,8 +88,8 @@ def test_the_small_model_fits_in_the_package() -> None:
     model = create_model("mfclip-small")
     vision = 4 * millions(model.vision_encoder, model.head)
     assert vision <= 20  # megabytes at float32
-    assert model.contrastive.attention.mode == "content"
-    assert model.contrastive.shared_targets
+    assert model.contrastive.attention.mode == "features"
+    assert model.contrastive.beta == 8
 
 
 def test_any_size_can_be_overridden() -> None:

@@ -127,39 +127,41 @@ def test_pair_targets_by_hand() -> None:
         [0, half, 0, half, 0],
         [third, 0, third, 0, third],
     ]
-    torch.testing.assert_close(pair_targets(torch.tensor([4, 9, 4, 9, 4])), torch.tensor(expected))
+    torch.testing.assert_close(
+        pair_targets(torch.tensor([4, 9, 4, 9, 4])[:, None]), torch.tensor(expected)
+    )
 
 
 def test_distinct_prompts_share_nothing() -> None:
-    torch.testing.assert_close(pair_targets(torch.arange(5)), torch.eye(5))
+    torch.testing.assert_close(pair_targets(torch.arange(5)[:, None]), torch.eye(5))
     images, texts = make_features(5), make_features(5, shift=1)
-    shared = ContrastiveLoss(shared_targets=True)(images, texts, 9.0, torch.arange(5))
+    shared = ContrastiveLoss(beta=math.inf)(images, texts, 9.0, torch.arange(5)[:, None])
     assert_close(shared, clip_loss(images, texts, 9.0))
 
 
 def test_with_equal_prompts_the_minimum_is_reachable() -> None:
-    ids = torch.tensor([0, 1, 0, 2, 0, 1])
-    corners = torch.eye(3)[ids]  # images stand at their prompts, prompts at right angles
-    loss = ContrastiveLoss(shared_targets=True)(corners, corners, 100.0, ids)
+    ids = torch.tensor([0, 1, 0, 2, 0, 1])[:, None]
+    corners = torch.eye(3)[ids[:, 0]]  # images stand at their prompts, prompts at right angles
+    loss = ContrastiveLoss(beta=math.inf)(corners, corners, 100.0, ids)
     minimum = np.mean([entropy(row.numpy()) for row in pair_targets(ids)])
     assert loss.item() == pytest.approx(minimum, abs=1e-5)
     moved = functional.normalize(corners + 0.1 * make_features(6, 3), dim=1).requires_grad_()
-    ContrastiveLoss(shared_targets=True)(moved, corners, 100.0, ids).backward()
+    ContrastiveLoss(beta=math.inf)(moved, corners, 100.0, ids).backward()
     assert moved.grad.abs().max() > 0
-    assert ContrastiveLoss(shared_targets=True)(moved, corners, 100.0, ids).item() > minimum
+    assert ContrastiveLoss(beta=math.inf)(moved, corners, 100.0, ids).item() > minimum
 
 
 def test_without_spa_equal_prompts_have_tied_columns_and_shared_targets_change_nothing() -> None:
-    ids = torch.tensor([0, 1, 0, 2, 0, 1])
-    texts = make_features(3, shift=1)[ids]
+    ids = torch.tensor([0, 1, 0, 2, 0, 1])[:, None]
+    texts = make_features(3, shift=1)[ids[:, 0]]
     images = make_features(6)
-    shared = ContrastiveLoss(shared_targets=True)(images, texts, 9.0, ids)
+    shared = ContrastiveLoss(beta=math.inf)(images, texts, 9.0, ids)
     assert_close(shared, clip_loss(images, texts, 9.0))
 
 
 def test_shared_targets_let_places_of_equal_prompts_be_exchanged_under_spa() -> None:
     # A differs from place to place: with one-hot targets two samples with one prompt compete
-    ids = torch.tensor([0, 0, 1])
+    ids = torch.tensor([0, 0, 1])[:, None]
     target = pair_targets(ids)
     logits = torch.sin(torch.arange(9.0)).view(3, 3)
     order = torch.tensor([1, 0, 2])
@@ -201,7 +203,7 @@ def test_cross_entropy_loss_by_hand() -> None:
 
 def test_gradcheck_of_the_pure_losses() -> None:
     a, b = (make_features(3, shift=s).double().requires_grad_() for s in (0, 1))
-    target = pair_targets(torch.tensor([0, 1, 0]))
+    target = pair_targets(torch.tensor([0, 1, 0])[:, None])
     assert torch.autograd.gradcheck(kl_loss, (a, b))
     assert torch.autograd.gradcheck(lambda x: contrastive_loss(x[:, :3], target), (a,))
     labels = torch.tensor([0, 1, 1])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from helpers import KINDS, TINY, assert_close, fill, pictures, tiny_batch, tiny_model
+from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
@@ -59,7 +60,7 @@ def test_features_have_length_1_and_the_head_is_layer_norm_and_linear() -> None:
         ({"spa": {"mode": "none"}}, ALL),
         ({"spa": {"mode": "literal"}}, ALL),
         (
-            {"spa": {"mode": "content", "shared_targets": True}},
+            {"spa": {"mode": "content", "targets": "equal"}},
             ALL,
         ),
         ({"text": {"max_levels": 2}}, ALL),
@@ -288,3 +289,17 @@ def test_a_model_without_its_own_loss_settings_has_the_papers() -> None:
     assert settings == LossSettings()
     assert (settings.contrastive, settings.kl, settings.cross_entropy) == (1, 1, 1)
     assert settings.kl_temperature == 0.5
+
+
+def test_kl_teaches_from_the_start() -> None:
+    """The language features come to it as the encoder gives them, not on the unit sphere."""
+    torch.manual_seed(0)
+    model = create_model("mfclip", image={"widths": (4,) * 5, "convs": (1,) * 5, "depth": 1})
+    batch = Batch(
+        torch.rand(5, 3, 224, 224), torch.tensor([0, 1, 1, 1, 1]), tuple(KINDS), torch.arange(5)
+    )
+    vision = model.encode_image(batch.images).detach().requires_grad_()
+    kl = model.feature_loss(vision, batch)["kl"]
+    assert kl.item() == pytest.approx(1.8, abs=0.5)  # 0.006 with unit vectors
+    kl.backward()
+    assert vision.grad.norm() > 0.01

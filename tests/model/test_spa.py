@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from helpers import assert_close, fill
 from mfclip.errors import ConfigError
-from mfclip.model.spa import SamplePairAttention, weigh_pairs
+from mfclip.model.losses import ContrastiveLoss, pair_targets
+from mfclip.model.spa import LEAKING_MODES, SamplePairAttention, weigh_pairs
 
 
 def make_features(n: int, d: int = 6, shift: float = 0.0) -> Tensor:
@@ -96,16 +97,16 @@ def test_content_mode_by_its_formula() -> None:
     query = texts @ attention.query.weight.T + attention.query.bias
     key = texts @ attention.key.weight.T + attention.key.bias
     expected = query @ key.T / math.sqrt(6) + attention.bias
-    assert_close(attention.relevance(texts), expected)
+    assert_close(attention.relevance(texts, texts), expected)
 
 
 def test_a_pairs_weight_in_content_mode_is_that_of_its_prompts() -> None:
     attention = fill(SamplePairAttention("content", embed_dim=6))
     texts = make_features(3)[[0, 1, 0, 2, 1]]
-    weight = attention.relevance(texts)
+    weight = attention.relevance(texts, texts)
     assert_close(weight[0], weight[2])
     assert_close(weight[:, 1], weight[:, 4])
-    alone = attention.relevance(texts[:2])  # the same two prompts in another batch
+    alone = attention.relevance(texts[:2], texts[:2])  # the same two prompts in another batch
     assert_close(alone, weight[:2, :2])
 
 
@@ -120,7 +121,7 @@ def test_batch_mode_is_bound_to_places() -> None:
 def test_content_weights_do_not_pull_at_the_text_features() -> None:
     attention = fill(SamplePairAttention("content", embed_dim=6))
     texts = make_features(4).requires_grad_()
-    weight = attention.relevance(texts)
+    weight = attention.relevance(texts, texts)
     assert not texts.grad_fn
     weight.sum().backward()
     assert texts.grad is None
@@ -145,3 +146,71 @@ def test_gradients_reach_the_weights(mode: str) -> None:
     for name, parameter in attention.named_parameters():
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+# features
+
+
+def test_features_mode_by_its_formula() -> None:
+    attention = fill(SamplePairAttention("features", embed_dim=6))
+    images, texts = make_features(4), make_features(4, shift=1)
+    query = images @ attention.query.weight.T + attention.query.bias
+    key = texts @ attention.key.weight.T + attention.key.bias
+    expected = query @ key.T / math.sqrt(6) + attention.bias
+    assert_close(attention.relevance(images, texts), expected)
+
+
+def test_a_gate_of_features_knows_neither_place_nor_batch() -> None:
+    attention = fill(SamplePairAttention("features", embed_dim=6))
+    images, texts = make_features(7), make_features(7, shift=1)
+    whole = attention(images, texts, 3.0)
+    rows, columns = torch.tensor([4, 0]), torch.tensor([1, 6])
+    assert_close(attention(images[rows], texts[columns], 3.0), whole[rows][:, columns])
+
+
+def test_a_gate_of_features_pulls_at_none_of_them() -> None:
+    attention = fill(SamplePairAttention("features", embed_dim=6))
+    images, texts = (make_features(4, shift=s).requires_grad_() for s in (0, 1))
+    attention.relevance(images, texts).sum().backward()
+    assert images.grad is None
+    assert texts.grad is None
+    assert attention.query.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("beta", [None, math.inf, 6.0])
+@pytest.mark.parametrize("mode", ["none", "features", "literal", "batch", "content"])
+def test_only_leaking_modes_fall_below_the_bound_of_a_loss_that_sees_no_image(
+    mode: str, beta: float | None
+) -> None:
+    """Train on one repeated image vector: what is learned then is not about images.
+
+    Rows all alike can at best say the mean target q; columns, constant, say 1 / n. So the loss is
+    at least (H(q) + log n) / 2 if the gate depends on nothing but the two features.
+    """
+    torch.manual_seed(0)
+    n, kinds = 12, torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    sentences = torch.tensor([[0, 9, -1], [1, 5, 7], [1, 5, 8], [1, 6, 7], [1, 6, 8]])[kinds]
+    texts = nn.Parameter(functional.normalize(torch.randn(5, 16), dim=1))
+    vector = nn.Parameter(torch.randn(1, 16))
+    attention = None
+    if mode != "none":
+        attention = SamplePairAttention(
+            "batch" if mode in {"batch", "literal"} else mode, batch_size=n, embed_dim=16
+        )
+    loss = ContrastiveLoss(attention, beta=beta, literal=mode == "literal")
+    learned = [vector, texts, *loss.parameters()]
+    optimizer = torch.optim.Adam(learned, lr=0.03)
+    values = []
+    for _ in range(400):
+        order = torch.randperm(n) if mode == "content" else torch.arange(n)
+        unit = functional.normalize(vector, dim=1).expand(n, -1)
+        names = functional.normalize(texts, dim=1)[kinds[order]]
+        value = loss(unit, names, 14.3, sentences[order])
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    target = torch.eye(n) if beta is None else pair_targets(sentences, beta)
+    mean = target.mean(0)
+    bound = (-(mean * mean.log()).sum().item() + math.log(n)) / 2
+    assert (min(values) < bound - 0.05) == (mode in LEAKING_MODES)

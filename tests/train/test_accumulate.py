@@ -20,7 +20,7 @@ from mfclip.train.accumulate import compare_all_parts
 from mfclip.train.loop import TrainingStep
 from mfclip.train.processes import Processes
 
-CONTENT = {"mode": "content", "shared_targets": True}
+CONTENT = {"mode": "content", "targets": "equal"}
 
 
 def make_model(**overrides: Any) -> MFCLIP:

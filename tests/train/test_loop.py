@@ -295,7 +295,7 @@ def test_errors_say_what_to_do(tiny_run: dict[str, Any], made_faces: Path, tmp_p
 @pytest.mark.dist
 def test_two_processes_equal_one(tiny_run: dict[str, Any], tmp_path: Path) -> None:
     # content mode, shared targets, batch norm, all three losses: everything that sees the batch
-    tiny_run["model"]["spa"] = {"mode": "content", "shared_targets": True}
+    tiny_run["model"]["spa"] = {"mode": "content", "targets": "equal"}
     tiny_run["data"]["augment"] = "none"
     tiny_run["train"] |= {"epochs": 1, "lr": 1e-7}  # gradients at the same weights
     (tmp_path / "run.json").write_text(json.dumps(tiny_run))

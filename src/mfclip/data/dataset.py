@@ -34,8 +34,8 @@ from mfclip.media.transforms import (
     resize_short_side,
 )
 
-Key: TypeAlias = tuple[int, int, int]
-"""Row of the manifest, epoch, and role: see `mfclip.data.sampling`."""
+Key: TypeAlias = tuple[int, int] | tuple[int, int, int]
+"""Row of the manifest, epoch, and role (see `mfclip.data.sampling`); without one, as it is."""
 
 SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
 """Labels of a real face that was blended with itself (SBI, Shiohara and Yamasaki 2022)."""
@@ -131,9 +131,10 @@ class FaceDataset(Dataset[FaceItem]):
         Raises:
             InputError: the file cannot be read.
         """
-        index, epoch, role = key
+        index, epoch, *roles = key
         rng = np.random.default_rng((self.seed, epoch, index))
         image, labels = self._square(index), self.manifest[index].labels
+        (role,) = roles or [AS_IT_IS]
         if role != AS_IT_IS:
             real, fake, forged = self._make_pair(image, index, rng)
             image, labels = (fake, forged) if role == FORGED_HALF else (real, labels)

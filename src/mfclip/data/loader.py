@@ -27,7 +27,7 @@ from mfclip.data.dataset import (
     pack,
     unpack,
 )
-from mfclip.data.sampling import AS_IT_IS, BatchPlan
+from mfclip.data.sampling import BatchPlan
 from mfclip.data.shards import ShardDataset
 from mfclip.errors import ConfigError, InputError
 from mfclip.runtime.ahead import read_ahead
@@ -157,7 +157,7 @@ class ScoringLoader:
 
     def __init__(self, dataset: FaceDataset, batch_size: int, workers: int = 0) -> None:
         self.errors: list[Unreadable] = []
-        keys = [(index, 0, AS_IT_IS) for index in range(len(dataset))]
+        keys: list[Key] = [(index, 0) for index in range(len(dataset))]
         self._batches = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
         self._reader = _Reader(dataset, workers)
 

@@ -90,7 +90,7 @@ def _forgeries(
     inner = hull_mask(outline.mean(0) + 0.82 * (outline - outline.mean(0)), SIZE, SIZE)
     soft = Image.fromarray((inner * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(6))
     swapped = splice(other, face, np.asarray(soft, np.float32) / 255)
-    blended = self_blend(face, np.random.default_rng(3), mask=region)
+    _, blended = self_blend(face, np.random.default_rng(3), mask=region)
     warped = local_warp(face, np.random.default_rng(0), strength=0.06)
     smooth = retouch(face, np.random.default_rng(0), threshold=20.0)
     return [

@@ -47,7 +47,7 @@ class DamagedFaces(FaceDataset):
         Raises:
             InputError: the file cannot be read, or is too small to be damaged.
         """
-        index, _ = key
+        index = key[0]
         image = prepare_face(self._damaged(index), resize=self.resize, image_size=self.image_size)
         return FaceItem(image, self.manifest[index].labels, index)
 
