@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from mfclip.engines.engine import ModelFacts
 from mfclip.engines.known_prompts import known_prompts
 from mfclip.engines.two_tokens import TwoTokens
-from mfclip.model.image_encoder import ImageEncoder
+from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.noise_encoder import NoiseEncoder
 from mfclip.model.srm import TRUNCATION
@@ -88,7 +88,8 @@ class _Vision(nn.Module):
         kernels = (12 * encoder.kernels)[:, None].expand(-1, 3, -1, -1)
         self.register_buffer("kernels", kernels.contiguous())
         self.image_encoder = _for_use(encoder.image_encoder)
-        if split_first and self.image_encoder is not None:
+        if split_first and isinstance(encoder.image_encoder, ImageEncoder):
+            assert self.image_encoder is not None
             stages = self.image_encoder.get_submodule("stages")
             assert isinstance(stages, nn.Sequential)
             assert isinstance(stages[0], nn.Conv2d)
@@ -159,7 +160,9 @@ class SplitConvolution(nn.Module):
         return out
 
 
-def _for_use(encoder: ImageEncoder | NoiseEncoder | None) -> nn.Module | None:
+def _for_use(
+    encoder: ImageEncoder | TrunkImageEncoder | NoiseEncoder | None,
+) -> nn.Module | None:
     """Copy an encoder, its batch norms folded and its transformer in fixed sizes."""
     folded = fold_batch_norms(encoder)
     if folded is not None and encoder is not None:

@@ -29,15 +29,20 @@ class TwoTokens(nn.Module):
         super().__init__()
         trained = copy.deepcopy(trained).requires_grad_(requires_grad=False)
         self.projection, self.shared, self.norm = trained.projection, trained.shared, trained.norm
+        self.extra = trained.extra
         self.blocks = trained.transformer.blocks
         places = functional.pad(trained.class_token, (0, 0, 0, 1)) + trained.positions
         self.register_buffer("places", places)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def forward(
+        self, features: Float[Tensor, "b c h w"], extra: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b d"]:
         """See `TokenTransformer`."""
         token = self.projection(features.flatten(1))
         if self.shared is not None:
             token = token + self.shared(features.mean((2, 3)))
+        if self.extra is not None and extra is not None:
+            token = token + self.extra(extra)
         tokens = functional.pad(token[:, None], (0, 0, 1, 0)) + self.places
         for block in self.blocks:
             tokens = _apply(block, tokens)

@@ -59,14 +59,15 @@ class SameConv2d(nn.Conv2d):
         """Apply the convolution; the result has ceil(side / stride) pixels a side."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
-            return self._conv_forward(input, self.weight, self.bias)
+            out: Tensor = super().forward(input)
+            return out
         down, right = (
             max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:]
         )
         padded = functional.pad(
             input, (right // 2, right - right // 2, down // 2, down - down // 2)
         )
-        return self._conv_forward(padded, self.weight, self.bias)
+        return super().forward(padded)
 
 
 def _conv(
@@ -195,7 +196,7 @@ def from_tensorflow(published: Mapping[str, Tensor], name: str) -> dict[str, Ten
     blocks = [
         f"stages.{stage}.{block}"
         for stage, parts in enumerate(trunk.stages)
-        for block in range(len(parts))
+        for block, _ in enumerate(parts.children())
     ]
     layers = {
         "_expand_conv": ("expand", "_bn0"),

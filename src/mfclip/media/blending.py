@@ -107,8 +107,9 @@ def mix_reconstruction(
     alpha = _soften(region, rng)
     ratio = rng.uniform(0.6, 1.0)
     alpha = alpha.point([round(value * ratio) for value in range(256)])
-    faces = (Image.fromarray(np.ascontiguousarray(face)) for face in (reconstruction, image))
-    return np.array(Image.composite(*faces, alpha))
+    inside = Image.fromarray(np.ascontiguousarray(reconstruction))
+    outside = Image.fromarray(np.ascontiguousarray(image))
+    return np.array(Image.composite(inside, outside, alpha))
 
 
 def _spots(h: int, w: int, rng: np.random.Generator) -> Float[np.ndarray, "{h} {w}"]:

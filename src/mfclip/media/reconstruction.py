@@ -74,11 +74,11 @@ class SuperResolution(nn.Module):
             config, kind = layer["config"], layer["class_name"]
             nodes = layer["inbound_nodes"]
             given = [values[source[0]] for source in nodes[0]] if nodes else [images]
-            out = self._apply(kind, config, given)
+            out = self._compute(kind, config, given)
             values[config["name"]] = out
         return out
 
-    def _apply(self, kind: str, config: dict[str, Any], given: list[Tensor]) -> Tensor:
+    def _compute(self, kind: str, config: dict[str, Any], given: list[Tensor]) -> Tensor:
         out = given[0]
         match kind:
             case "InputLayer":

@@ -14,7 +14,7 @@ from mfclip.model.losses import ContrastiveLoss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
 from mfclip.model.noise_encoder import NoiseEncoder
-from mfclip.model.spa import LEAKING_MODES, PairMode, SamplePairAttention
+from mfclip.model.spa import PairMode, SamplePairAttention
 
 
 def create_model(name: str = "mfclip", **overrides: Any) -> MFCLIP:
@@ -153,17 +153,6 @@ def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
     if source != "imagenet":
         raise ConfigError(f"expected image.trunk_weights to be 'imagenet', but got {source!r}")
     encoder.trunk.load_state_dict(imagenet_weights(settings.image.trunk))
-
-
-def training_warnings(settings: ModelSettings) -> list[str]:
-    """Say what these settings do to training that their user may not expect."""
-    if settings.spa.mode not in LEAKING_MODES or not settings.use_text:
-        return []
-    return [
-        f"model.spa.mode = {settings.spa.mode!r} lets the contrastive loss fall without a look at "
-        "the images, so that it teaches the vision half nothing; it is kept for comparison, "
-        "'features' teaches"
-    ]
 
 
 def _check(settings: ModelSettings) -> None:

@@ -88,6 +88,17 @@ class SamplePairAttention(nn.Module):
             self.key = nn.Linear(embed_dim, rank)
             self.bias = nn.Parameter(torch.zeros(()))
 
+    @property
+    def training_warning(self) -> str | None:
+        """What training tells its user before it begins."""
+        if self.mode not in LEAKING_MODES:
+            return None
+        return (
+            f"model.spa.mode = {self.mode!r} lets the contrastive loss fall without a look at the "
+            "images, so it teaches the vision half nothing; it is kept for comparison, 'features' "
+            "teaches"
+        )
+
     def forward(
         self,
         image_features: Float[Tensor, "n d"],

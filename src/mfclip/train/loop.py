@@ -118,6 +118,9 @@ class Run:
         if first:
             (self.out / "config.toml").write_text(dump_toml(self.config), encoding="utf-8")
             self.log.record("start", self.progress.step, self._facts())
+        for part in self.detector.modules():
+            if warning := getattr(part, "training_warning", None):
+                self.log.say(f"warning: {warning}")
 
     def _facts(self) -> dict[str, Any]:
         return {
