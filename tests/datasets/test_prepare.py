@@ -245,7 +245,7 @@ def test_killed_run_is_taken_up(tmp_path):
         time.sleep(0.01)
     assert len(alive(process.pid)) >= 3
     process.kill()
-    process.wait()
+    process.wait(60)
     wait_for_end(process.pid)
     done = {p.stem for p in killed.glob("records/*/*.json")}
     assert 5 <= len(done) < 24

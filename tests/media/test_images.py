@@ -379,7 +379,7 @@ def test_threads_read_the_same() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(found) == 8
     assert all(np.array_equal(image, expected) for image in found)
 
