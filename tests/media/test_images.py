@@ -344,7 +344,6 @@ def test_damaged_bytes_give_pixels_or_an_input_error(
 def test_the_fast_way_equals_pillow(
     subsampling: str, extra: dict[str, object], size: tuple[int, int]
 ) -> None:
-    pytest.importorskip("simplejpeg")
     for quality in (5, 40, 75, 90, 100):
         coarse = RNG.integers(0, 256, (size[1] // 3 + 1, size[0] // 3 + 1, 3), dtype=np.uint8)
         picture = Image.fromarray(coarse).resize(size)
