@@ -54,7 +54,7 @@ del first
 del second
 """,
     "quantised, then loaded": """
-from mfclip.benchmark.int8 import quantised_engine
+from machine.int8 import quantised_engine
 first = quantised_engine(tiny_model().eval())
 second = load()
 del first
