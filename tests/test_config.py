@@ -203,3 +203,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load_config(tmp_path / "bytes.toml")
     with pytest.raises(ConfigError, match=r"no configuration at .*gone\.toml"):
         load_config(write(tmp_path, 'extends = "gone.toml"'))
+
+
+def test_tables_in_lists_are_written_as_toml_too(tmp_path: Path) -> None:
+    groups = 'train.groups=[{match="head.*", lr=0.5}, {match="a \\"b\\"", lr=1e-5}]'
+    config = load_config(None, [groups, 'model.options={list=[{a=1}, {b="x"}]}'])
+    assert [(g.match, g.lr) for g in config.train.groups] == [("head.*", 0.5), ('a "b"', 1e-5)]
+    again = load_config(write(tmp_path, dump_toml(config)))
+    assert again == config
+    with pytest.raises(ConfigError, match=r"key 'train\.groups\.0\.lr'.*greater than 0.*got 0"):
+        load_config(None, ['train.groups=[{match="head.*", lr=0}]'])
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.groups\.0\.rate'"):
+        load_config(None, ['train.groups=[{match="head.*", rate=1}]'])

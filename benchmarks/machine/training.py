@@ -14,8 +14,8 @@ from machine.subject import Subject, made_batch, random_detector
 from machine.timing import Way, time_ways
 from mfclip.batch import Batch
 from mfclip.runtime.parallel import Progress, silent
-from mfclip.train.loop import TrainingStep
 from mfclip.train.optimiser import build_optimizer
+from mfclip.train.step import TrainingStep
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 """Number types and what the configuration calls training in them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,21 +22,31 @@ class Batch:
         target: 1 = fake, 0 = real.
         labels: everything known about each face, same order.
         index: row of each face in its manifest.
+        masks: share of each pixel that is forged, in [0, 1]; None if not loaded.
+        partner: place in this batch of the real face that a forged one belongs to, -1 for none;
+            None if not loaded.
+        texts: a sentence about each face, None for a face without; None if not loaded.
     """
 
     images: Float[Tensor, "b 3 h w"]
     target: Int[Tensor, " b"]
     labels: tuple[Labels, ...]
     index: Int[Tensor, " b"]
+    masks: Float[Tensor, "b 1 h w"] | None = None
+    partner: Int[Tensor, " b"] | None = None
+    texts: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def split(self, parts: int) -> list[Batch]:
-        """Cut into at most `parts` equal batches, in order."""
+        """Cut into at most `parts` equal batches, in order.
+
+        Places in `partner` count from the start of the part; a partner that lies in another part
+        becomes -1, since a loss over pairs sees one part at a time.
+        """
         size = -(-len(self) // parts)
-        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
-        return [Batch(self.images[c], self.target[c], self.labels[c], self.index[c]) for c in cuts]
+        return [self._cut(start, start + size) for start in range(0, len(self), size)]
 
     def channels_last(self) -> Batch:
         """Lay the images out with the channels innermost, which convolutions like best."""
@@ -42,9 +54,21 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move the tensors; the copy overlaps with work on the device when memory is pinned."""
-        return replace(
-            self,
-            images=self.images.to(device, non_blocking=True),
-            target=self.target.to(device, non_blocking=True),
-            index=self.index.to(device, non_blocking=True),
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in self._present()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+    def _present(self) -> Iterator[tuple[str, Any]]:
+        """Names and values of what was loaded."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return ((name, value) for name, value in values if value is not None)
+
+    def _cut(self, start: int, stop: int) -> Batch:
+        part = replace(self, **{name: value[start:stop] for name, value in self._present()})
+        if part.partner is None:
+            return part
+        inside = (part.partner >= start) & (part.partner < stop)
+        return replace(part, partner=torch.where(inside, part.partner - start, -1))

@@ -149,6 +149,13 @@ class LossSettings(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
+class GroupSettings(Settings):
+    """Parameters that learn at a rate of their own."""
+
+    match: str = Field(min_length=1)  # pattern of their names, e.g. vision_encoder.*; first wins
+    lr: float = Field(gt=0)  # in the place of train.lr; the schedule scales it likewise
+
+
 class TrainSettings(Settings):
     """The optimiser and its schedule (paper Sec. IV-A)."""
 
@@ -156,21 +163,30 @@ class TrainSettings(Settings):
     batch_size: int = Field(24, ge=1)  # images a step over all processes; paper
     accumulate: int = Field(1, ge=1)  # micro-batches a step; the loss stays that of the batch
     freeze: tuple[str, ...] = ()  # parts that keep their weights, e.g. vision_encoder
+    learn: tuple[str, ...] = ()  # patterns of the parameters that learn, e.g. *norm*; () = all
+    groups: tuple[GroupSettings, ...] = ()  # parameters with a learning rate of their own
     checkpoint_activations: bool = False  # compute each convolution stage twice, to save memory
     keep_memory: bool = False  # on a CPU: hold freed memory for the next step
-    optimizer: Literal["adam", "adamw"] = "adam"  # paper
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # paper
     lr: float = Field(1e-4, gt=0)  # paper
     weight_decay: float = Field(1e-3, ge=0)  # paper
-    schedule: Literal["step", "cosine"] = "step"  # paper: lr / 10 every 15 epochs
-    step_epochs: int = Field(15, ge=1)  # paper
-    warmup_epochs: float = Field(0.0, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # of sgd
+    schedule: Literal["step", "cosine", "onecycle", "plateau"] = "step"  # paper: lr / 10 ...
+    step_epochs: int = Field(15, ge=1)  # ... every 15 epochs
+    step_iterations: int | None = Field(None, ge=1)  # steps instead of step_epochs
+    step_gamma: float = Field(0.1, gt=0, le=1)  # factor of `step` and `plateau`; paper
+    patience: int = Field(10, ge=0)  # validations without gain before `plateau` lowers the rate
+    warmup_epochs: float = Field(0.0, ge=0)  # linear rise from 0
+    warmup_share: float = Field(0.3, ge=0, lt=1)  # of `onecycle`, if warmup_epochs is 0
+    final_lr: float = Field(0.0, ge=0)  # where `cosine` and `onecycle` end
+    stop_after: int | None = Field(None, ge=1)  # validations without gain that end the run
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool = False
     channels_last: bool = True
-    select: Literal["auc", "loss"] = "auc"  # validation figure that chooses the best checkpoint
-    validate_every: int = Field(1, ge=1)  # epochs
+    select: Literal["auc", "loss", "accuracy"] = "auc"  # validation figure of the best checkpoint
+    validate_every: int | float = Field(1, gt=0)  # epochs; 0.1 = ten times an epoch
     log_every: int = Field(10, ge=1)  # steps
     checkpoint_every: int = Field(500, ge=1)  # steps; one is also written after every epoch
     loss: LossSettings = LossSettings()
@@ -320,9 +336,19 @@ def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
         if value is None:
             yield f"# {key} is not set"
         elif key not in tables:
-            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            yield f"{key} = {_toml(value)}"
     for key, value in tables.items():
         yield from _lines(value, (*path, key))
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML does inline; what is unset in a table is left out."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+        return f"{{{', '.join(pairs)}}}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def choices(model: type[Settings], name: str) -> tuple[str, ...]:

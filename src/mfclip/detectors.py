@@ -43,7 +43,18 @@ EMBEDDED = "assets/weights/mfclip-small.safetensors"
 
 
 class Detector(Protocol):
-    """What training, evaluation and use ask of a detector, an `nn.Module`."""
+    """What training, evaluation and use ask of a detector, an `nn.Module`.
+
+    Training also uses, where a detector has them:
+
+    - ``advance(done: float, epoch: int)``, called before every step with the share of the run that
+      lies behind, in [0, 1), and the epoch, from 0. What it keeps must be buffers of fixed shape,
+      so that a resumed run stays equal to the bit.
+    - ``not_averaged: tuple[str, ...]``, patterns of buffers that `train.ema` copies, not averages.
+    - ``compares_samples``, ``encode_image``, ``feature_loss``: `train.accumulate.ComparesSamples`.
+    - ``before_saving(labels)``, called with the labels of the training split before its weights
+      are kept.
+    """
 
     image_size: int
 

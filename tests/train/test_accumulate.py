@@ -17,8 +17,8 @@ from helpers import tiny_batch, tiny_model
 from mfclip.batch import Batch
 from mfclip.model.mfclip import MFCLIP
 from mfclip.train.accumulate import compare_all_parts
-from mfclip.train.loop import TrainingStep
 from mfclip.train.processes import Processes
+from mfclip.train.step import TrainingStep
 
 CONTENT = {"mode": "content", "shared_targets": True}
 

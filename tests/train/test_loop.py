@@ -22,9 +22,11 @@ from mfclip.data.manifest import read_manifest
 from mfclip.data.shards import write_shards
 from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
+from mfclip.model.mfclip import MFCLIP
 from mfclip.train.feed import open_manifest
-from mfclip.train.loop import LAST, Run, _checkpoint_activations, train
+from mfclip.train.loop import LAST, Run, train
 from mfclip.train.processes import join_processes
+from mfclip.train.step import checkpoint_activations
 from mfclip.weights import BEST, read_tensors
 
 
@@ -52,6 +54,80 @@ def test_resumed_run_equals_uninterrupted_to_the_bit(
     train(config, tmp_path / "parts", device="cpu", max_steps=stop)
     train(config, tmp_path / "parts", device="cpu", resume=True)
     _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd", "schedule": "onecycle", "ema": 0.9},
+        {"schedule": "plateau", "patience": 0, "step_gamma": 0.5, "validate_every": 0.5},
+        {"optimizer": "sgd", "step_iterations": 3, "learn": ["head.*", "*norm*"]},
+        {"optimizer": "adamw", "schedule": "cosine", "groups": [{"match": "head.*", "lr": 0.01}]},
+    ],
+)
+def test_every_schedule_resumes_to_the_bit(
+    tiny_run: dict[str, Any], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    tiny_run["train"] |= settings
+    config = build_config(tiny_run)
+    whole = train(config, tmp_path / "whole", device="cpu")
+    for stop in (3, 6):  # 6: where the plateau is validated
+        train(config, tmp_path / "parts", device="cpu", resume=stop > 3, max_steps=stop)
+    train(config, tmp_path / "parts", device="cpu", resume=True)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+    rates = [[entry["lr"] for entry in _log(tmp_path / run, "train")] for run in ("whole", "parts")]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 1
+    assert len(whole.history) == 2 / tiny_run["train"].get("validate_every", 1)
+
+
+class Counting(MFCLIP):
+    """Keeps how far training is, as its `advance` is told."""
+
+    not_averaged = ("told",)
+
+    def advance(self, done: float, epoch: int) -> None:
+        self.told += torch.tensor([done, epoch])
+
+
+def test_a_detector_is_told_how_far_training_is(
+    tiny_run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_run["train"]["ema"] = 0.9
+    config = build_config(tiny_run)
+
+    def build(*settings: Any) -> MFCLIP:
+        detector = build_detector(*settings)
+        detector.__class__ = Counting
+        detector.register_buffer("told", torch.zeros(2))
+        return detector
+
+    monkeypatch.setattr("mfclip.train.loop.build_detector", build)
+    train(config, tmp_path / "whole", device="cpu")
+    train(config, tmp_path / "parts", device="cpu", max_steps=3)
+    train(config, tmp_path / "parts", device="cpu", resume=True)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+    tensors, _ = read_tensors(tmp_path / "whole" / LAST)
+    # before each of 8 steps of 2 epochs: shares 0/8 ... 7/8, epochs 0 and 1
+    assert tensors["model.told"].tolist() == tensors["average.told"].tolist() == [28 / 8, 4]
+
+
+def test_a_run_ends_when_validation_gains_no_more(tiny_run: dict[str, Any], tmp_path: Path) -> None:
+    tiny_run["train"] |= {"epochs": 9, "stop_after": 2, "optimizer": "sgd", "lr": 1e-30}
+    config = build_config(tiny_run)
+    progress = train(config, tmp_path, device="cpu")  # nothing changes, so the first is the best
+    assert (progress.epoch, len(progress.history)) == (3, 3)
+    assert train(config, tmp_path, device="cpu", resume=True).epoch == 3
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0.1, [1, 2, 3, 4]), (0.5, [2, 4]), (0.75, [3, 4])])
+def test_parts_of_an_epoch_are_validated(
+    tiny_run: dict[str, Any], tmp_path: Path, every: float, steps: list[int]
+) -> None:
+    tiny_run["train"] |= {"epochs": 1, "validate_every": every}
+    progress = train(build_config(tiny_run), tmp_path, device="cpu")
+    assert [entry["step"] for entry in _log(tmp_path, "val")] == steps
+    assert [entry["epoch"] for entry in progress.history] == [step / 4 for step in steps]
 
 
 @pytest.mark.slow
@@ -146,8 +222,8 @@ def test_unequal_parts_of_a_mean_are_weighed_by_their_samples(
     with join_processes("cpu") as processes:
         run = Run(config, open_manifest(config), tmp_path, processes)
         batch = next(iter(run.loader.epoch(0, 0)))
-        run.step.train()
-        losses = [run.step(part)["cross_entropy"].item() for part in batch.split(2)]
+        run.learner.begin()
+        losses = [run.learner.step(part)["cross_entropy"].item() for part in batch.split(2)]
     expected = (3 * losses[0] + 2 * losses[1]) / 5
     assert _log(tmp_path / "run", "train")[0]["cross_entropy"] == pytest.approx(expected)
 
@@ -181,13 +257,13 @@ def test_recomputed_activations_are_not_held(name: str) -> None:
         with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
             detector(torch.rand(3, 3, 64, 64))
         sums.append(sum(held))
-        _checkpoint_activations(detector)
+        checkpoint_activations(detector)
     assert sums[1] < sums[0] / 2
 
 
 def test_a_detector_without_our_stages_cannot_recompute_them() -> None:
     with pytest.raises(ConfigError, match=r"no convolution stages.*raise train\.accumulate"):
-        _checkpoint_activations(torch.nn.Conv2d(3, 4, 3))
+        checkpoint_activations(torch.nn.Conv2d(3, 4, 3))
 
 
 def test_peak_memory_is_logged(tiny_run: dict[str, Any], tmp_path: Path) -> None:

@@ -131,6 +131,16 @@ class MFCLIP(nn.Module):
                 terms["kl"] = settings.kl * loss
         return terms
 
+    @property
+    def compares_samples(self) -> bool:
+        """Whether the loss compares the samples of a batch with each other."""
+        return self.contrastive is not None
+
+    def before_saving(self, labels: Sequence[Labels]) -> None:
+        """Remember the prompts of the training labels, if there is a text half."""
+        if self.language_encoder is not None:
+            self.remember_prompts(labels)
+
     def drop_text(self) -> MFCLIP:
         """Remove what inference does not need: FLE, SPA and predictor. Prompts stay known."""
         self.language_encoder = self.contrastive = self.predictor = None

@@ -6,27 +6,47 @@ RepL4NLP 2021 (gradient caching).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mfclip.batch import Batch
 from mfclip.layers.normalisation import statistics_untouched
-from mfclip.model.mfclip import MFCLIP
 from mfclip.train.processes import autocast
 
-Encode = Callable[[Tensor], Tensor]
+
+@runtime_checkable
+class ComparesSamples(Protocol):
+    """A detector whose loss is no mean over samples, but can be computed from features.
+
+    A loss over pairs that does not offer this sees the pairs of one part at a time.
+
+    Attributes:
+        compares_samples: whether its loss is such a one with its settings.
+    """
+
+    @property
+    def compares_samples(self) -> bool: ...  # noqa: D102
+
+    def encode_image(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Encode each image by itself."""
+        ...
+
+    def feature_loss(self, features: Float[Tensor, "b d"], batch: Batch, /) -> Mapping[str, Tensor]:
+        """Return the weighted loss terms without looking at the images."""
+        ...
 
 
 def compare_all_parts(
-    model: MFCLIP,
+    model: ComparesSamples,
     batch: Batch,
     parts: Sequence[Batch],
     *,
     precision: str,
     scale: Callable[[Tensor], Tensor],
-    encode: Encode | None = None,
 ) -> dict[str, Tensor]:
     """Add up the gradients of a batch whose images pass through the model part by part.
 
@@ -37,19 +57,18 @@ def compare_all_parts(
     normalisation, whose statistics are those of a part. It costs one more forward pass.
 
     Args:
-        model: trained in place: gradients are added to its parameters.
+        model: an `nn.Module`, trained in place: gradients are added to its parameters.
         batch: all samples.
         parts: the same samples in the same order, cut.
         precision: as `autocast` takes it.
         scale: applied to the loss before its gradients are taken; its factor must be one number.
-        encode: computes the vision features in the model's place, if it has been compiled.
 
     Returns:
         The weighted loss terms of the whole batch, without gradients.
     """
-    encode = encode or model.encode_image
-    device = batch.images.device
-    with autocast(device, precision), torch.no_grad(), statistics_untouched([model]):
+    device, encode = batch.images.device, model.encode_image
+    untouched = statistics_untouched([cast("nn.Module", model)])
+    with autocast(device, precision), torch.no_grad(), untouched:
         features = torch.cat([encode(part.images) for part in parts])
     features.requires_grad_()
     with autocast(device, precision):

@@ -27,6 +27,7 @@ class Progress:
         epoch: the epoch under way, from 0.
         batch: batches of that epoch already trained on.
         step: optimiser steps so far.
+        validated: the step of the last validation.
         best: best validation figure so far; None before the first validation.
         history: one record a validation.
         fingerprint: hash of the run's configuration.
@@ -35,6 +36,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    validated: int = 0
     best: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mfclip.config import RunConfig
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import BatchPlan, StreamingLoader, TrainingLoader
@@ -76,10 +78,11 @@ def training_data(
     )
 
 
-def validation_data(config: RunConfig, manifest: Manifest) -> FaceDataset:
-    """Open the validation split, always from its files."""
+def validation_data(config: RunConfig, samples: Manifest, processes: Processes) -> FaceDataset:
+    """Open this process's share of the validation split, always from its files."""
+    share = samples.samples[processes.rank :: processes.world_size]
     return FaceDataset(
-        manifest.split(config.data.val_split),
+        replace(samples, samples=share),
         resize=config.data.resize,
         image_size=config.model.image_size,
         cache=config.data.cache,

@@ -1,4 +1,4 @@
-"""What a run writes while it goes: JSON lines, TensorBoard, a progress bar."""
+"""What a run writes while it goes: JSON lines, TensorBoard, a progress bar; and its meter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,8 +18,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from mfclip.errors import require
+from mfclip.train.processes import Processes
 
 
 class RunLog:
@@ -84,3 +87,35 @@ class RunLog:
             self._progress.stop()
             self._file.close()
             self._writer.close()
+
+
+class Meter:
+    """Means of the loss terms and images a second since the last reading."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = self._images = 0
+        self._began = time.perf_counter()
+
+    def add(self, terms: dict[str, Tensor], images: int) -> None:
+        """Add one step; nothing is read from the device yet."""
+        for name, term in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + term
+        self._steps += 1
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        """Return the means and begin anew; empty if there was no step."""
+        if not self._steps:
+            return {}
+        means = torch.stack(list(self._sums.values())).float() / self._steps
+        values = dict(zip(self._sums, self._processes.mean(means).tolist(), strict=True))
+        values = {"loss": sum(values.values()), **values}
+        seconds = time.perf_counter() - self._began
+        values["images_per_second"] = self._images * self._processes.world_size / seconds
+        self._reset()
+        return values

@@ -11,50 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfclip.batch import Batch
 from mfclip.config import RunConfig, dump_toml
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
-from mfclip.layers.convolution import ConvStages
-from mfclip.model.mfclip import MFCLIP
 from mfclip.runtime.memory import keep_freed_memory, peak_memory
 from mfclip.runtime.provenance import provenance
-from mfclip.train.accumulate import compare_all_parts
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mfclip.train.feed import open_manifest, training_data, validation_data
-from mfclip.train.log import RunLog
-from mfclip.train.optimiser import (
-    AveragedWeights,
-    build_optimizer,
-    freeze,
-    learning_rate,
-    set_learning_rate,
-)
-from mfclip.train.processes import Processes, autocast, join_processes
-from mfclip.train.selection import Candidate, keep_if_best, validate
+from mfclip.train.log import Meter, RunLog
+from mfclip.train.optimiser import count_reductions, learning_rate, validations_without_gain
+from mfclip.train.processes import Processes, join_processes
+from mfclip.train.selection import Candidate, keep_if_best, merit_of, validate
+from mfclip.train.step import Learner
 from mfclip.weights import BEST
 
 LAST = "last.safetensors"
 """The checkpoint a run resumes from."""
-
-
-class TrainingStep(nn.Module):
-    """A detector whose forward pass is its loss, so that gradients are joined over processes."""
-
-    def __init__(self, detector: nn.Module, precision: str) -> None:
-        super().__init__()
-        self.detector = detector
-        self.loss: Any = detector.loss
-        self.precision = precision
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the weighted loss terms."""
-        with autocast(batch.images.device, self.precision):
-            terms: dict[str, Tensor] = self.loss(batch)
-        return terms
 
 
 def train(
@@ -116,27 +92,14 @@ class Run:
         self.processes = processes
         torch.manual_seed(config.seed)
         self.samples = manifest.split(config.data.train_split)
-        self.validation = validation_data(config, manifest)
+        self.validation = manifest.split(config.data.val_split)
+        self._share = validation_data(config, self.validation, processes)
         self.detector = build_detector(config.model, config.train.loss).to(processes.device)
-        if config.train.channels_last:
-            self.detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        settings = config.train
-        if settings.keep_memory and processes.device.type == "cpu":
+        if config.train.keep_memory and processes.device.type == "cpu":
             keep_freed_memory()
-        if settings.checkpoint_activations:
-            _checkpoint_activations(self.detector)
-        self.frozen = freeze(self.detector, settings.freeze)
-        self.optimizer = build_optimizer(self.detector, settings)
-        self.step = processes.wrap(TrainingStep(self.detector, settings.precision))
-        self.forward = torch.compile(self.step) if settings.compile else self.step
-        self.encode: Any = getattr(self.detector, "encode_image", None)
-        if settings.compile and self.encode is not None:
-            self.encode = torch.compile(self.encode)
-        self.scaler = torch.amp.GradScaler(
-            processes.device.type, enabled=settings.precision == "16-mixed"
-        )
-        self.average = AveragedWeights(self.detector, settings.ema) if settings.ema else None
+        self.learner = Learner(self.detector, config.train, processes)
         self.loader = training_data(config, self.samples, processes)
+        self.steps = config.train.epochs * len(self.loader)
         self.progress = Progress(fingerprint=config.fingerprint)
         self.log = RunLog(out, total=0, done=0, enabled=False)
 
@@ -146,14 +109,12 @@ class Run:
             self.progress = load_checkpoint(
                 self.out / LAST,
                 module=self.detector,
-                optimizer=self.optimizer,
-                average=self.average,
+                optimizer=self.learner.optimizer,
+                average=self.learner.average,
                 fingerprint=self.config.fingerprint,
             )
-        done = self.progress.epoch * len(self.loader) + self.progress.batch
         first = self.processes.is_first
-        total = self.config.train.epochs * len(self.loader)
-        self.log = RunLog(self.out, total=total, done=done, enabled=first)
+        self.log = RunLog(self.out, total=self.steps, done=self.progress.step, enabled=first)
         if first:
             (self.out / "config.toml").write_text(dump_toml(self.config), encoding="utf-8")
             self.log.record("start", self.progress.step, self._facts())
@@ -166,105 +127,85 @@ class Run:
             "train_samples": len(self.samples),
             "val_samples": len(self.validation),
             "parameters": sum(p.numel() for p in self.detector.parameters()),
+            "learning": sum(p.numel() for p in self.detector.parameters() if p.requires_grad),
             "processes": self.processes.world_size,
         }
 
     def fit(self, max_steps: int | None) -> None:
-        """Train until the last epoch, or until `max_steps`."""
-        settings = self.config.train
-        while self.progress.epoch < settings.epochs:
-            self._epoch(max_steps)
-            if max_steps is not None and self.progress.step >= max_steps:
-                self._save()
-                return
-            self.progress.epoch += 1
-            self.progress.batch = 0
-            last = self.progress.epoch == settings.epochs
-            if last or self.progress.epoch % settings.validate_every == 0:
-                self._validate()
+        """Train to the end, until validation stops to gain, or until `max_steps`."""
+        most = self.steps if max_steps is None else max_steps
+        if self._owes_validation():  # stopped between an epoch and its validation
+            self._validate()
             self._save()
+        while self.progress.step < min(most, self.steps) and not self._gains_no_more():
+            self._epoch(most)
 
-    def _start_learning(self) -> None:
-        self.step.train()
-        for part in self.frozen:  # their batch-norm statistics stay, too
-            part.eval()
-
-    def _epoch(self, max_steps: int | None) -> None:
-        self._start_learning()
-        meter = _Meter(self.processes)
-        for batch in self.loader.epoch(self.progress.epoch, self.progress.batch):
-            terms = self._train_on(batch.to(self.processes.device))
+    def _epoch(self, most: int) -> None:
+        """Train on the rest of an epoch, or until step `most`, or until there is no more gain."""
+        self.learner.begin()
+        progress, settings = self.progress, self.config.train
+        meter = Meter(self.processes)
+        for batch in self.loader.epoch(progress.epoch, progress.batch):
+            terms = self._learn(batch)
             meter.add(terms, len(batch))
-            self.progress.batch += 1
-            self.progress.step += 1
+            progress.step += 1
+            progress.epoch, progress.batch = divmod(progress.step, len(self.loader))
             self.log.advance()
-            if self.progress.step % self.config.train.log_every == 0:
+            is_over = progress.step in (most, self.steps) or progress.batch == 0
+            if is_over or progress.step % settings.log_every == 0:
                 self._report(meter)
-            if self.progress.step % self.config.train.checkpoint_every == 0:
+            # who asks for some steps only gets a checkpoint, to go on from with the validation
+            if self._owes_validation() and (progress.step < most or progress.step == self.steps):
+                self._validate()
                 self._save()
-            if max_steps is not None and self.progress.step >= max_steps:
+            elif progress.step == most or progress.step % settings.checkpoint_every == 0:
+                self._save()
+            if progress.step == most or self._gains_no_more():
                 return
-        self._report(meter)
+
+    def _owes_validation(self) -> bool:
+        """Whether the validation that belongs behind the last step has not been done."""
+        step = self.progress.step
+        span = self.config.train.validate_every * len(self.loader)  # steps between validations
+        number = max(1, round(step / span))  # of the validation that lies nearest
+        due = step in (self.steps, max(1, round(number * span)))
+        return due and 0 < step != self.progress.validated
+
+    def _gains_no_more(self) -> bool:
+        most = self.config.train.stop_after
+        return most is not None and validations_without_gain(self._merits()) >= most
+
+    def _merits(self) -> list[float]:
+        """Figures of the validations so far; higher is better."""
+        select = self.config.train.select
+        return [merit_of(result, select) for result in self.progress.history]
 
     def timed_step(self, batches: Iterator[Batch]) -> tuple[float, float]:
         """Train on the next batch; return the seconds waited for it and those spent on it."""
-        self._start_learning()
+        self.learner.begin()
         began = time.perf_counter()
         batch = next(batches)
         ready = time.perf_counter()
-        terms = self._train_on(batch.to(self.processes.device))
+        terms = self._learn(batch)
         torch.stack(list(terms.values())).sum().item()  # waits for the device
         return ready - began, time.perf_counter() - ready
 
-    def _train_on(self, batch: Batch) -> dict[str, Tensor]:
-        settings = self.config.train
-        lr = learning_rate(self.progress.step, steps_per_epoch=len(self.loader), settings=settings)
-        set_learning_rate(self.optimizer, lr)
-        batch = batch.channels_last() if settings.channels_last else batch
-        parts = batch.split(settings.accumulate)
-        model = self.detector
-        if len(parts) > 1 and isinstance(model, MFCLIP) and model.contrastive is not None:
-            sums = self._compare(model, batch, parts)
-        else:
-            sums = self._add_up(parts)
-        if settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.detector.parameters(), settings.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
-        if self.average is not None:
-            self.average.update(self.detector)
-        return sums
-
-    def _add_up(self, parts: list[Batch]) -> dict[str, Tensor]:
-        """Take the gradients of a loss that is a mean over samples."""
-        sums: dict[str, Tensor] = {}
-        total = sum(map(len, parts))
-        for number, part in enumerate(parts, start=1):
-            waits, share = number < len(parts), len(part) / total
-            with self.processes.unsynchronised(self.step, enabled=waits):
-                terms = self.forward(part)
-                loss = torch.stack(list(terms.values())).sum() * share
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach() * share
-        return sums
-
-    def _compare(self, model: MFCLIP, batch: Batch, parts: list[Batch]) -> dict[str, Tensor]:
-        """Take the gradients of a loss that compares samples of all parts."""
-        terms = compare_all_parts(
-            model,
-            batch,
-            parts,
-            precision=self.config.train.precision,
-            scale=self.scaler.scale,
-            encode=self.encode,
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        settings, step = self.config.train, self.progress.step
+        reductions = 0
+        if settings.schedule == "plateau":
+            reductions = count_reductions(self._merits(), settings.patience)
+        lr = learning_rate(
+            step, steps_per_epoch=len(self.loader), settings=settings, reductions=reductions
         )
-        self.processes.average_gradients(model)
-        return terms
+        return self.learner.learn(
+            batch.to(self.processes.device),
+            lr=lr,
+            done=step / self.steps,
+            epoch=self.progress.epoch,
+        )
 
-    def _report(self, meter: _Meter) -> None:
+    def _report(self, meter: Meter) -> None:
         values = meter.read()
         if not values:
             return
@@ -274,29 +215,34 @@ class Run:
                 f"lower train.lr, set train.clip_norm, or look at the data; the last checkpoint "
                 f"in {self.out} is from before"
             )
-        values["lr"] = float(self.optimizer.param_groups[0]["lr"])
-        values["epoch"] = self.progress.epoch + self.progress.batch / len(self.loader)
+        values["lr"] = float(self.learner.optimizer.param_groups[0]["lr"])
+        values["epoch"] = self.progress.step / len(self.loader)
         values["peak_memory_mb"] = round(peak_memory(self.processes.device) / 1e6, 1)
         self.log.record("train", self.progress.step, values)
         self.log.show("  ".join(f"{k} {v:.3g}" for k, v in values.items()))
 
     def _validate(self) -> None:
         """Score the validation split with the (averaged) weights and keep them if best."""
-        if self.average is not None:
-            self.average.swap(self.detector)
+        average, progress = self.learner.average, self.progress
+        if average is not None:
+            average.swap(self.detector)
         try:
-            if self.processes.is_first:
-                result = validate(self.detector, self.validation, self.config)
-                candidate = Candidate(self.detector, self.samples, self.config, result)
-                better = keep_if_best(candidate, self.progress, self.out / BEST)
-                self.progress.history.append(result | {"epoch": self.progress.epoch})
-                self.log.record("val", self.progress.step, result)
-                figures = "  ".join(f"{k} {v:.4g}" for k, v in result.items())
-                mark = "  (best so far)" if better else ""
-                self.log.say(f"epoch {self.progress.epoch}: validation {figures}{mark}")
+            result = validate(
+                self.detector, self._share, self.validation, self.config, self.processes
+            )
+            epoch = progress.step / len(self.loader)
+            epoch = int(epoch) if epoch.is_integer() else round(epoch, 3)
+            candidate = Candidate(self.detector, self.samples, self.config, result, epoch)
+            better = keep_if_best(candidate, progress, self.out / BEST, self.processes)
+            progress.history.append(result | {"epoch": epoch})
+            self.log.record("val", progress.step, result)
+            figures = "  ".join(f"{k} {v:.4g}" for k, v in result.items())
+            mark = "  (best so far)" if better else ""
+            self.log.say(f"epoch {epoch}: validation {figures}{mark}")
         finally:
-            if self.average is not None:
-                self.average.swap(self.detector)
+            if average is not None:
+                average.swap(self.detector)
+        progress.validated = progress.step
         self.processes.wait()
 
     def _save(self) -> None:
@@ -312,42 +258,10 @@ class Run:
                 self.out / LAST,
                 self.progress,
                 module=self.detector,
-                optimizer=self.optimizer,
-                average=self.average,
+                optimizer=self.learner.optimizer,
+                average=self.learner.average,
             )
         self.processes.wait()
-
-
-class _Meter:
-    """Means of the loss terms and images a second since the last reading."""
-
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
-        self._reset()
-
-    def _reset(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = self._images = 0
-        self._began = time.perf_counter()
-
-    def add(self, terms: dict[str, Tensor], images: int) -> None:
-        """Add one step; nothing is read from the device yet."""
-        for name, term in terms.items():
-            self._sums[name] = self._sums.get(name, 0) + term
-        self._steps += 1
-        self._images += images
-
-    def read(self) -> dict[str, float]:
-        """Return the means and begin anew; empty if there was no step."""
-        if not self._steps:
-            return {}
-        means = torch.stack(list(self._sums.values())).float() / self._steps
-        values = dict(zip(self._sums, self._processes.mean(means).tolist(), strict=True))
-        values = {"loss": sum(values.values()), **values}
-        seconds = time.perf_counter() - self._began
-        values["images_per_second"] = self._images * self._processes.world_size / seconds
-        self._reset()
-        return values
 
 
 @contextlib.contextmanager
@@ -360,14 +274,3 @@ def _explain_unwritable(out: Path) -> Iterator[None]:
             f"the run cannot go on: {error}; free the disk or mend the permissions of {out}, then "
             "--resume from its last checkpoint"
         ) from error
-
-
-def _checkpoint_activations(detector: nn.Module) -> None:
-    stages = [part for part in detector.modules() if isinstance(part, ConvStages)]
-    if not stages:
-        raise ConfigError(
-            "this detector has no convolution stages of ours, so train.checkpoint_activations "
-            "cannot save memory; set it to false, or raise train.accumulate instead"
-        )
-    for part in stages:
-        part.checkpoint_activations = True

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mfclip.runtime.device import find_device
+
+T = TypeVar("T")
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -27,11 +30,13 @@ class Processes:
         rank: its number, from 0.
         world_size: how many there are.
         device: where it computes.
+        control: group over the CPU for what is no tensor of the model; None = the default group.
     """
 
     rank: int
     world_size: int
     device: torch.device
+    control: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -65,6 +70,14 @@ class Processes:
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
 
+    def gather(self, value: T) -> list[T]:
+        """Return the value of every process, in rank order, in each of them."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
     def wait(self) -> None:
         """Wait for all processes."""
         if self.world_size > 1:
@@ -89,9 +102,11 @@ def join_processes(device: str) -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    on_gpu = chosen.type == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield Processes(rank, world_size, chosen)
+        control = dist.new_group(backend="gloo") if on_gpu else None
+        yield Processes(rank, world_size, chosen, control)
     finally:
         dist.destroy_process_group()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,37 +18,57 @@ from mfclip.data.manifest import Manifest
 from mfclip.detectors import save_detector
 from mfclip.evaluate.metrics import compute_metrics, fit_threshold
 from mfclip.evaluate.score import score_dataset
-from mfclip.model.mfclip import MFCLIP
 from mfclip.runtime.provenance import provenance
 from mfclip.train.checkpoint import Progress
+from mfclip.train.processes import Processes
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights that have just been validated."""
+    """Weights that have just been validated, after so many epochs."""
 
     detector: nn.Module
     samples: Manifest
     config: RunConfig
     result: dict[str, float]
+    epoch: int | float
 
 
-def validate(detector: nn.Module, dataset: FaceDataset, config: RunConfig) -> dict[str, float]:
+def validate(
+    detector: nn.Module,
+    share: FaceDataset,
+    samples: Manifest,
+    config: RunConfig,
+    processes: Processes,
+) -> dict[str, float]:
     """Return AUC, accuracy, log loss and the fitted threshold of the validation split.
 
-    Pictures that cannot be read are left out and counted as ``unreadable``.
+    Each process scores its share, and all of them know the result. Pictures that cannot be read are
+    left out and counted as ``unreadable``.
+
+    Args:
+        detector: whose weights are the same in all processes.
+        share: of this process, from `mfclip.train.feed.validation_data`.
+        samples: the whole split.
+        config: of the run.
+        processes: this process among those that train together.
     """
     scores = score_dataset(
         detector,
-        dataset,
+        share,
         batch_size=config.evaluate.batch_size,
         precision=config.train.precision,
         workers=config.data.workers,
     )
-    values, target = scores.scored.score, scores.scored.target
+    own = [math.nan if row.score is None else row.score for row in scores]
+    values = np.empty(len(samples))
+    for rank, part in enumerate(processes.gather(own)):
+        values[rank :: processes.world_size] = part
+    read = ~np.isnan(values)
+    values, target = values[read], np.array([sample.target for sample in samples])[read]
     threshold = fit_threshold(values, target)
     metrics = compute_metrics(values, target, fitted_threshold=threshold)
-    certain = torch.from_numpy(values).double().clamp(1e-7, 1 - 1e-7)
+    certain = torch.from_numpy(values).clamp(1e-7, 1 - 1e-7)
     loss = nn.functional.binary_cross_entropy(certain, torch.from_numpy(target).double())
     return {
         "auc": metrics.auc,
@@ -53,26 +76,35 @@ def validate(detector: nn.Module, dataset: FaceDataset, config: RunConfig) -> di
         "accuracy_fitted": metrics.accuracy_fitted,
         "threshold": threshold,
         "loss": loss.item(),
-        "unreadable": len(scores.failed),
+        "unreadable": len(samples) - len(values),
     }
 
 
-def keep_if_best(candidate: Candidate, progress: Progress, path: Path) -> bool:
-    """Write the weights with their card if they are the best so far on validation."""
-    select = candidate.config.train.select
-    figure = candidate.result[select]
-    merit = -figure if select == "loss" else figure
+def keep_if_best(
+    candidate: Candidate, progress: Progress, path: Path, processes: Processes
+) -> bool:
+    """Keep the weights with their card if they are the best so far on validation.
+
+    Every process takes part, so that all of them stay alike; the first one writes.
+    """
+    merit = merit_of(candidate.result, candidate.config.train.select)
     if progress.best is not None and not merit > progress.best:
         return False
     progress.best = merit
-    detector = candidate.detector
-    if isinstance(detector, MFCLIP) and detector.language_encoder is not None:
-        detector.remember_prompts([sample.labels for sample in candidate.samples])
-    save_detector(detector, candidate.config.model, path, card=_card(candidate, progress))
+    detector: Any = candidate.detector
+    if hasattr(detector, "before_saving"):
+        detector.before_saving([sample.labels for sample in candidate.samples])
+    if processes.is_first:
+        save_detector(detector, candidate.config.model, path, card=_card(candidate))
     return True
 
 
-def _card(candidate: Candidate, progress: Progress) -> dict[str, Any]:
+def merit_of(result: Mapping[str, float], select: str) -> float:
+    """Return the figure that chooses the best checkpoint; higher is better."""
+    return -result[select] if select == "loss" else result[select]
+
+
+def _card(candidate: Candidate) -> dict[str, Any]:
     config = candidate.config
     return {
         "resize": config.data.resize,
@@ -81,7 +113,7 @@ def _card(candidate: Candidate, progress: Progress) -> dict[str, Any]:
         "face_align": config.data.face_align,
         "threshold": candidate.result["threshold"],
         "temperature": 1.0,
-        "epoch": progress.epoch,
+        "epoch": candidate.epoch,
         "validation": candidate.result,
         "training_data": {
             "manifest": candidate.samples.fingerprint,

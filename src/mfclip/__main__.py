@@ -1,0 +1,8 @@
+"""``python -m mfclip``: the command line, e.g. under ``torchrun``."""
+
+from __future__ import annotations
+
+from mfclip.cli import main
+
+if __name__ == "__main__":  # processes that it starts import this file under another name
+    main()
