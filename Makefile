@@ -24,10 +24,8 @@ demo: $(READY)
 	$(BIN)/mfclip demo --out demo
 
 test: $(READY)
-	@# A process for each folder, and a second try where one is ended by a signal: a single process
-	@# for all tests was lost to a segmentation fault in native code whose cause is not known yet.
-	(dirname tests/*/test_*.py | sort -u; echo src tests/test_*.py) | OMP_NUM_THREADS=1 xargs -P 2 -L 1 \
-	sh -c '$(BIN)/pytest -q "$$@" || { test $$? -gt 128 && $(BIN)/pytest -q "$$@"; }' tests
+	@# Two processes share the files; one that crashes fails the run, and nothing is tried again.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 --dist loadfile --max-worker-restart 0
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnxruntime
-import openvino
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +22,7 @@ import straightforward
 from machine.subject import made_batch
 from mfclip.baselines.freqnet import FrequencyConvolution, keep_high_frequencies
 from mfclip.engines.convert import OPSET
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.two_tokens import TwoTokens
 from mfclip.layers.transformer import TokenTransformer
 from mfclip.model.build import create_model
@@ -269,7 +269,7 @@ def by_onnxruntime(module: nn.Module, values: Tensor) -> Way:
 
 
 def by_openvino(module: nn.Module, values: Tensor) -> Way:
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(io.BytesIO(to_onnx(module, values)))
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", options)

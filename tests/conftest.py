@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,44 @@ import torch
 from PIL import Image
 
 FACES = Path(__file__).resolve().parents[2] / "shared" / "data" / "faces" / "manifest.csv"
+
+ALLOWED_SKIPS = {
+    "the development faces are not on this machine": "private photographs, never in the repository",
+    "there is no Chromium on this machine": "a browser is no Python package",
+    "no accelerator": "CI has none",
+    "this processor does not compute in bf16": "older processors lack it",
+    "not glibc": "the allocator's settings are glibc's own",
+    "needs Linux": "/proc, /dev/full, kept peaks of memory and named pipes are Linux's own",
+    "needs POSIX permissions": "Windows has others",
+    "all tests skipped by +SKIP option": "examples in docstrings that would fetch from a network",
+}
+"""How the reason of each skip that may happen begins, and why; any other skip fails."""
+
+
+def _fail_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if not reason.startswith(tuple(ALLOWED_SKIPS)):
+        report.outcome = "failed"
+        report.longrepr = f"unexpected skip: {reason} (tests/conftest.py lists those allowed)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip that no list allows into a failure: a test that never runs shows nothing."""
+    report = yield
+    _fail_unexpected_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a file that skips itself when it is read, as ``importorskip`` does."""
+    report = yield
+    _fail_unexpected_skip(report)
+    return report
 
 
 @pytest.fixture(autouse=True)

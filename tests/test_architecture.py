@@ -29,6 +29,7 @@ LAYERS = {
     **dict.fromkeys(["train", "report"], 6),
     **dict.fromkeys(["serve", "experiment"], 7),
     "cli": 8,
+    "__main__": 9,
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

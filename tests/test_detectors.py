@@ -21,7 +21,7 @@ from mfclip.detectors import (
     load_tensors,
     save_detector,
 )
-from mfclip.errors import ConfigError, MissingExtraError, WeightsError
+from mfclip.errors import ConfigError, WeightsError
 from mfclip.model.mfclip import MFCLIP
 from mfclip.weights import read_weights, write_weights
 
@@ -32,18 +32,10 @@ def settings_of(name: str, **overrides: Any) -> ModelSettings:
 
 def make(name: str, **overrides: Any) -> tuple[nn.Module, ModelSettings]:
     settings = settings_of(name, **overrides)
-    detector = build(settings).eval()
+    detector = build_detector(settings).eval()
     if name == "clip":  # by formula its two sentences would be alike
         return detector, settings
     return fill(detector), settings
-
-
-def build(settings: ModelSettings) -> nn.Module:
-    """Build a detector; the test skips, naming the extra, where its packages are absent."""
-    try:
-        return build_detector(settings)
-    except MissingExtraError as error:
-        pytest.skip(str(error))
 
 
 def remembering() -> tuple[MFCLIP, ModelSettings]:
@@ -82,7 +74,7 @@ def test_loss_terms_reach_every_trainable_parameter(name: str) -> None:
 
 def test_a_few_steps_on_one_batch_lower_its_loss(name: str) -> None:
     settings = settings_of(name)
-    detector = build(settings).train()
+    detector = build_detector(settings).train()
     batch = tiny_batch(4, settings.image_size)
     optimizer = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], lr=1e-3)
     losses = []

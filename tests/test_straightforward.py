@@ -13,8 +13,6 @@ from mfclip.batch import Batch
 from mfclip.labels import Labels
 from mfclip.model.build import create_model
 
-pytest.importorskip("skimage")
-
 
 def _load() -> ModuleType:
     path = Path(__file__).resolve().parents[1] / "benchmarks" / "straightforward.py"

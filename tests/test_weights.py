@@ -115,7 +115,9 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, writer: str) -> None:
         assert mark.exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs Linux, for a device that is always full"
+)
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path: Path) -> None:
     path = write_some(tmp_path / "w.safetensors")
     before = path.read_bytes()

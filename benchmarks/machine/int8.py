@@ -12,8 +12,8 @@ from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import run_exported
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise_on
-from mfclip.errors import require
 
 CALIBRATION_IMAGES = 16
 
@@ -27,9 +27,8 @@ def quantised_engine(detector: nn.Module) -> Engine:
     Raises:
         MissingExtraError: openvino or nncf is not installed.
     """
-    openvino = require("openvino", extra="export")
     graph = VisionGraph(detector, split_first=True)
-    content = openvino.Core().read_model(to_onnx(graph))
+    content = openvino_core().read_model(to_onnx(graph))
     exported = Exported("openvino", "int8", graph.facts, {}, content)
     images = made_images(CALIBRATION_IMAGES, graph.facts.image_size)
     batches = [image[None].numpy() for image in images]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from mfclip.config import ModelSettings, build_config
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.model.ftg import prompts
-
-pytestmark = pytest.mark.skipif(not find_spec("open_clip"), reason="needs the extra 'baselines'")
 
 OPTIONS: dict[str, Any] = {
     "patch_size": 16,

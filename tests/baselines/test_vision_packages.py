@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 import torch
 from torch import nn
@@ -19,7 +17,6 @@ def test_a_missing_package_names_the_extra() -> None:
         import_vision("no_such_package.models")
 
 
-@pytest.mark.skipif(not find_spec("timm"), reason="needs the extra 'baselines'")
 def test_torchvision_is_whole_after_the_import() -> None:
     import_vision("timm")
     import torchvision  # noqa: PLC0415

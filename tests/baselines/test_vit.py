@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.vision_packages import import_vision
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.errors import ConfigError
-
-pytestmark = pytest.mark.skipif(not find_spec("timm"), reason="needs the extra 'baselines'")
 
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-import pytest
 import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
@@ -12,8 +9,6 @@ from mfclip.baselines.vision_packages import import_vision
 from mfclip.baselines.xception import Xception
 from mfclip.config import LossSettings
 from mfclip.layers.normalisation import JointBatchNorm2d
-
-pytestmark = pytest.mark.skipif(not find_spec("timm"), reason="needs the extra 'baselines'")
 
 
 def test_parameters_are_those_counted() -> None:

@@ -207,7 +207,7 @@ def test_an_output_is_tried_before_the_pictures_are_judged(
     assert "a.png" in opened
 
 
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs Linux, for /dev/full")
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_full_device_is_one_clear_line_and_stays_a_device(
     folder: Path, weights: str, option: str

@@ -21,8 +21,6 @@ from mfclip.media.images import read_image
 from mfclip.media.video import write_video
 from mfclip.predict.faces import DetectedFaces
 
-pytest.importorskip("av")
-
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["data", "prepare", *map(str, words), "--workers", "0"])

@@ -15,7 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mfclip.cli.app import app
+from mfclip.errors import ConfigError
 from mfclip.serve.limits import Limits
+from mfclip.serve.server import bind
 
 WAIT = 120.0
 
@@ -46,9 +48,35 @@ def test_it_serves_and_leaves_nothing(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=WAIT)[1]
-    assert f"http://127.0.0.1:{port}" in told
+    assert f"mfclip listens on http://127.0.0.1:{port}" in told
     assert "sesam" not in told
     assert not folder.exists()
+
+
+def test_it_says_where_it_listens_only_once_it_does(tmp_path: Path) -> None:
+    """A taken port ends the command at once, in one line, before a model is loaded."""
+    command = [str(Path(sys.executable).with_name("mfclip")), "serve", "--port"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [*command, str(port), "--weights", str(tmp_path / "absent.safetensors")],
+            capture_output=True, text=True, check=False, timeout=WAIT,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"error: port {port} of 127.0.0.1 is taken by another program; use another --port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [("192.0.2.1", "cannot listen on 192.0.2.1"), ("no.such.host.invalid", "no address is known")],
+)
+def test_addresses_of_others_are_refused(host: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        bind(host, 8000)
 
 
 def test_limits_of_the_command_are_those_of_the_service() -> None:
@@ -60,8 +88,8 @@ def test_limits_of_the_command_are_those_of_the_service() -> None:
     assert defaults["max_megabytes"] * 2**20 == limits.max_bytes
     assert defaults["max_megapixels"] * 1e6 == limits.max_pixels
     for name in (
-        "max_video_seconds", "max_frames", "queue", "jobs", "upload_seconds", "request_seconds",
-        "job_seconds", "keep_seconds",
+        "max_video_seconds", "max_frames", "queue", "jobs", "upload_seconds", "silence_seconds",
+        "request_seconds", "job_seconds", "keep_seconds",
     ):  # fmt: skip
         assert defaults[name] == getattr(limits, name)
     page = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text()

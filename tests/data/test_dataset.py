@@ -115,7 +115,9 @@ def test_twins_show_inside_a_mask(manifest: Manifest, tmp_path: Path) -> None:
             np.testing.assert_array_equal(real.image, dataset[0, epoch].image)
             # every value lies between the photograph's and its twin's
             low, high = np.minimum(real.image, 77), np.maximum(real.image, 77)
-            assert ((fake.image >= low.astype(int) - 1) & (fake.image <= high + 1)).all()
+            assert (
+                (fake.image >= low.astype(int) - 1) & (fake.image <= high.astype(int) + 1)
+            ).all()
         assert dataset[2, epoch, FORGED_HALF].labels == SELF_BLENDED  # it has no twin
     assert kinds == {RECONSTRUCTED, SELF_BLENDED}
 

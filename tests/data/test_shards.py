@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
+from webdataset import tariterators
 
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest, Sample
@@ -53,12 +54,11 @@ def test_files_go_in_byte_for_byte(manifest, shards):
 
 
 def test_webdataset_reads_them(manifest, shards):
-    reader = pytest.importorskip("webdataset.tariterators")
     found = []
     for path in sorted(shards.glob("*.tar")):
         with path.open("rb") as file:
-            entries = ({"__url__": path.name, **e} for e in reader.tar_file_iterator(file))
-            found += reader.group_by_keys(entries)
+            entries = ({"__url__": path.name, **e} for e in tariterators.tar_file_iterator(file))
+            found += tariterators.group_by_keys(entries)
     assert sorted(int(item["__key__"]) for item in found) == list(range(23))
     for item in found:
         sample = manifest[int(item["__key__"])]

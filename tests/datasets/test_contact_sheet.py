@@ -61,7 +61,6 @@ def test_a_damaged_picture_is_crossed_out(tmp_path: Path) -> None:
 
 
 def test_of_a_video_the_middle_frame_is_shown(tmp_path: Path) -> None:
-    pytest.importorskip("av")
     plain = [np.full((32, 32, 3), level, np.uint8) for level in (0, 128, 255)]
     write_video(tmp_path / "a.mp4", plain, 5.0)
     samples = (Sample(tmp_path / "a.mp4", Labels(False), "train", "a"),)

@@ -12,9 +12,6 @@ from mfclip.datasets import demo
 from mfclip.datasets.demo import EYES, PORTRAITS, make_demo
 from mfclip.media.images import read_image
 
-pytest.importorskip("skimage")
-pytest.importorskip("matplotlib")
-
 SHIPPED = Path(str(resources.files("mfclip"))) / "assets" / "demo"
 
 

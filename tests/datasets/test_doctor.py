@@ -204,7 +204,6 @@ def test_formats_and_sizes_that_differ_by_label(healthy: Manifest) -> None:
 
 def _with_videos(manifest: Manifest) -> tuple[Manifest, Path]:
     """Two more samples: the same little video, twice."""
-    pytest.importorskip("av")
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8)
     paths = [manifest.root / name for name in ("whole.mp4", "other.MP4")]
     write_video(paths[0], noise, 10.0)

@@ -25,9 +25,6 @@ from mfclip.media.faces import FaceDetector, crop_face
 from mfclip.media.images import read_image
 from mfclip.media.video import write_video
 
-pytest.importorskip("joblib")
-pytest.importorskip("av")
-
 FAKE = Labels(True, "face_swap", "gan", "FSLSD")
 
 
@@ -225,7 +222,7 @@ def alive(group):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux, for /proc")
 def test_killed_run_is_taken_up(tmp_path):
     """SIGKILL half-way; the second run redoes nothing and ends with the files of a whole run."""
     (tmp_path / "raw").mkdir()
@@ -245,7 +242,7 @@ def test_killed_run_is_taken_up(tmp_path):
         time.sleep(0.01)
     assert len(alive(process.pid)) >= 3
     process.kill()
-    process.wait()
+    process.wait(60)
     wait_for_end(process.pid)
     done = {p.stem for p in killed.glob("records/*/*.json")}
     assert 5 <= len(done) < 24
@@ -287,7 +284,7 @@ def resident():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads memory from /proc")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux, for /proc")
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     used = []
     for count in (10, 40):

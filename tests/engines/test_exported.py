@@ -13,6 +13,7 @@ from mfclip.engines import load_engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported, read_exported, write_exported
 from mfclip.engines.graph import VisionGraph
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import ConfigError, WeightsError
 
 CARD = {"threshold": 0.4, "temperature": 1.5, "licence": 'a "quoted" <line>\nand another & more'}
@@ -20,15 +21,13 @@ CARD = {"threshold": 0.4, "temperature": 1.5, "licence": 'a "quoted" <line>\nand
 
 @pytest.fixture
 def exports(tmp_path: Path) -> dict[str, Path]:
-    import openvino  # noqa: PLC0415
-
     model = tiny_model()
     model.remember_prompts(KINDS)
     graph = VisionGraph(model, 1.5)
     content = to_onnx(graph)
     paths = {"onnx": tmp_path / "m.onnx", "openvino": tmp_path / "m.xml"}
     write_exported(Exported("onnx", "fp32", graph.facts, CARD, content), paths["onnx"])
-    read = openvino.Core().read_model(content)
+    read = openvino_core().read_model(content)
     write_exported(Exported("openvino", "fp32", graph.facts, CARD, read), paths["openvino"])
     return paths
 

@@ -14,6 +14,7 @@ from mfclip.config import build_config
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import save_detector
 from mfclip.engines import load_engine
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate import export as export_module
 from mfclip.evaluate.agreement import parity_batch
@@ -101,12 +102,10 @@ def test_lower_precision_is_measured(
 def test_int8_leaves_the_sensitive_parts_alone(
     weights: Path, tmp_path: Path, made_faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import openvino  # noqa: PLC0415
-
     monkeypatch.setattr(export_module, "MAX_AUC_CHANGE", {"int8": 1.0})
     out = tmp_path / "low.xml"
     export_weights(weights, "openvino", out, precision="int8", manifest=read_manifest(made_faces))
-    model = openvino.Core().read_model(out)
+    model = openvino_core().read_model(out)
     quantised = {
         user.get_node().get_friendly_name()
         for node in model.get_ops()

@@ -193,11 +193,12 @@ def test_killed_twice_inside_a_cell_it_goes_on_to_the_same_scores(
 def _kill_once_there(command: list[str], awaited: Path) -> None:
     """Start a command and kill it as soon as it has written a file."""
     victim = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not awaited.exists():
+    end = time.monotonic() + 300
+    while not awaited.exists() and time.monotonic() < end:
         assert victim.poll() is None, "the run ended before it could be killed"
         time.sleep(0.002)
     os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
+    victim.wait(60)
 
 
 def test_stopped_between_result_and_move_nothing_is_trained_again(

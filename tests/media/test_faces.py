@@ -30,9 +30,6 @@ from mfclip.media.faces import (
 )
 from mfclip.media.images import read_image
 
-pytest.importorskip("joblib")
-pytest.importorskip("lz4")
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():

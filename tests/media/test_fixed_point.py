@@ -1,11 +1,10 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from mfclip.media.fixed_point import gaussian_blur, resize_linear
-
-cv2 = pytest.importorskip("cv2")
 
 SIZES = [(256, 256), (257, 199), (16, 40), (240, 320)]
 

@@ -9,9 +9,6 @@ from skimage import data
 
 from mfclip.media.mtcnn import OutputNet, ProposalNet, find_faces, load_cascade, suppress
 
-pytest.importorskip("joblib")
-pytest.importorskip("lz4")
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():

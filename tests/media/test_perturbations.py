@@ -8,6 +8,7 @@ import math
 import random
 from pathlib import PurePosixPath, PureWindowsPath
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,8 +26,6 @@ from mfclip.media.perturbations import (
     perturb,
     seed_of,
 )
-
-cv2 = pytest.importorskip("cv2")
 
 ALL = [*PERTURBATIONS, *EXTRA_PERTURBATIONS]
 FACE = np.ascontiguousarray(astronaut()[0:256, 96:352])
@@ -160,7 +159,6 @@ def test_noise_has_the_tabled_spread() -> None:
 
 @pytest.mark.parametrize("size", [(256, 256), (97, 64), (63, 81)])
 def test_video_gets_worse_with_each_level(size: tuple[int, int]) -> None:
-    pytest.importorskip("av")
     image = np.ascontiguousarray(FACE[: size[0], 60 : 60 + size[1]])
     damaged = [perturb(image, "VC", level, seed=0) for level in LEVELS]
     assert all(picture.shape == image.shape for picture in damaged)
@@ -173,8 +171,6 @@ def test_video_gets_worse_with_each_level(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_kind_and_level(kind: str) -> None:
-    if kind == "VC":
-        pytest.importorskip("av")
     image = ODD[:120, :97].copy()
     before = image.copy()
     assert perturb(image, kind, 0, seed=1) is image

@@ -2,14 +2,13 @@
 
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
 import mfclip.media.video as video_module
 from mfclip.errors import InputError
 from mfclip.media.video import check_ends, frames, frames_at, probe, scan, write_video
-
-av = pytest.importorskip("av")
 
 
 def grey(number, size=(48, 64)):

@@ -83,7 +83,7 @@ def test_what_holds_no_picture_is_said(tree: Path, name: str, message: str) -> N
     assert re.search(message, failure.error)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_a_locked_folder_is_said_and_the_others_are_searched() -> None:
     with tempfile.TemporaryDirectory() as name:  # of which every user may see the names
         folder = Path(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
@@ -112,7 +113,6 @@ def test_blur_keeps_a_flat_picture() -> None:
 
 
 def test_colours_are_matplotlibs_viridis() -> None:
-    colormaps = pytest.importorskip("matplotlib").colormaps
     heat = np.linspace(0, 1, 256)
     expected = colormaps["viridis"](heat)[:, :3] * 255
     assert np.abs(colour_heat(heat) - expected).max() < 7

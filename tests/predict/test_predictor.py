@@ -368,7 +368,7 @@ def readable_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_no_permission_is_said_and_the_others_are_judged(
     predictor: Predictor, readable_folder: Path
 ) -> None:

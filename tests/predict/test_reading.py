@@ -89,6 +89,6 @@ def test_readers_use_one_core_each_and_others_keep_theirs() -> None:
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()
-    thread.join()
+    thread.join(30)
     assert later == [3]
     assert list(read_ahead(lambda _: torch.get_num_threads(), range(1), ahead=4)) == [3]

@@ -42,7 +42,7 @@ def test_kept_memory_is_not_cleared_again_by_the_system() -> None:
     if not keep_freed_memory(keep=False):
         pytest.skip("not glibc")
     command = [sys.executable, "-c", COUNT_FAULTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     before, kept, after = json.loads(done.stdout)
     assert kept < before / 10
     assert kept < after / 10
@@ -77,7 +77,7 @@ def test_what_threads_freed_goes_back_to_the_system() -> None:
     if not release_freed_memory():
         pytest.skip("not glibc")
     command = [sys.executable, "-c", RELEASE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     before, after = json.loads(done.stdout)
     assert before - after > 48 << 20
 
@@ -88,7 +88,7 @@ from mfclip.runtime.memory import share_heaps
 
 if sys.argv[1] == "shared":
     share_heaps(2)
-together, done = threading.Barrier(7), threading.Barrier(7)
+together, done = threading.Barrier(7, timeout=30), threading.Barrier(7, timeout=30)
 
 def work():
     blocks = [bytes(8192) for _ in range(100)]
@@ -115,7 +115,7 @@ def test_threads_share_two_heaps(tmp_path: Path) -> None:
     counts = {}
     for way in ("shared", "own"):
         command = [sys.executable, "-c", COUNT_HEAPS, way, str(tmp_path / way)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         counts[way] = int(done.stdout)
     assert counts["shared"] <= 2 < counts["own"]
 

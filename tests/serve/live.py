@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
 from PIL import Image
 
 from mfclip.predict.predictor import Predictor
 from mfclip.serve.app import create_app
 from mfclip.serve.guard import Access
 from mfclip.serve.limits import Limits
+from mfclip.serve.server import Server, bind
 from mfclip.serve.service import Service
 
 WAIT = 60.0
@@ -32,6 +32,7 @@ class Live:
     service: Service
     client: httpx.Client
     url: str
+    server: Server
 
     def judge(self, content: bytes, name: str = "a.png", **fields: Any) -> httpx.Response:
         data = {key.rstrip("_"): str(value).lower() for key, value in fields.items()}
@@ -59,21 +60,18 @@ def run_server(
     **options: Any,
 ) -> Iterator[Live]:
     service = Service(predictor, limits, **options)
-    app = create_app(service, access)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="error", ws="none", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = Server(create_app(service, access), service)
+    (door,) = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{door.getsockname()[1]}"
+    thread = threading.Thread(target=server.run, args=([door],), daemon=True)
     thread.start()
     end = time.monotonic() + WAIT
     while not server.started and time.monotonic() < end:
         time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    assert server.started, "the server does not start"
     try:
         with httpx.Client(base_url=url, timeout=WAIT, trust_env=False) as client:
-            yield Live(service, client, url)
+            yield Live(service, client, url, server)
     finally:
         server.should_exit = True
         thread.join(WAIT)

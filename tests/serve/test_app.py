@@ -236,6 +236,7 @@ def test_models_names_limits_and_weights(live: Live, predictor: Predictor) -> No
     document = live.client.get("/v1/models").json()
     assert document["models"] == [json.loads(json.dumps(predictor.describe()))]
     assert document["server"]["max_bytes"] == Limits().max_bytes
+    assert document["server"]["silence_seconds"] == Limits().silence_seconds
 
 
 def test_metrics_count(serve: Serve) -> None:

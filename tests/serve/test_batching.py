@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,6 +20,9 @@ from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError
 from mfclip.serve.batching import BatchedEngine
 
+WAIT = 30.0
+"""Seconds after which an answer counts as never coming."""
+
 
 class Counting:
     """Answers with the mean of each face; fails at faces that are all 0."""
@@ -32,9 +36,12 @@ class Counting:
         self.sizes: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
 
     def judge(self, images: Float[Tensor, "b 3 h w"]) -> Judged:
-        self.gate.wait()
+        self.entered.set()
+        if not self.gate.wait(WAIT):
+            raise TimeoutError("the gate was never opened")
         self.sizes.append(len(images))
         means = images.mean((1, 2, 3))
         if (means == 0).any():
@@ -83,11 +90,17 @@ def test_what_waits_is_judged_together() -> None:
     engine.gate.clear()
     batched = BatchedEngine(engine, batch_size=8, patience=0.0)
     with ThreadPoolExecutor(9) as threads:
-        answers = [threads.submit(batched.judge, faces(float(i + 1))) for i in range(9)]
-        while batched._waiting.qsize() < 8:  # the first is under way
-            pass
-        engine.gate.set()
-        assert [a.result().logits[0, 1].item() for a in answers] == list(range(1, 10))
+        try:
+            first = threads.submit(batched.judge, faces(1.0))
+            assert engine.entered.wait(WAIT)  # alone: what comes now has to wait
+            others = [threads.submit(batched.judge, faces(float(i))) for i in range(2, 10)]
+            end = time.monotonic() + WAIT
+            while batched._waiting.qsize() < 8 and time.monotonic() < end:
+                time.sleep(0.001)
+        finally:
+            engine.gate.set()
+        answers = [first, *others]
+        assert [a.result(WAIT).logits[0, 1].item() for a in answers] == list(range(1, 10))
     assert engine.sizes == [1, 8]
     batched.close()
 
@@ -97,8 +110,8 @@ def test_one_bad_face_fails_its_own_caller_only() -> None:
     batched = BatchedEngine(engine, patience=0.2)
     with ThreadPoolExecutor(3) as threads:
         answers = [threads.submit(batched.judge, faces(value)) for value in (1.0, 0.0, 2.0)]
-    assert isinstance(answers[1].exception(), RuntimeError)
-    assert [answers[i].result().logits[0, 1].item() for i in (0, 2)] == [1, 2]
+    assert isinstance(answers[1].exception(WAIT), RuntimeError)
+    assert [answers[i].result(WAIT).logits[0, 1].item() for i in (0, 2)] == [1, 2]
     batched.close()
 
 

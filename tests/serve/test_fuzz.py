@@ -51,7 +51,6 @@ def test_every_seed_is_judged_before_it_is_damaged(
 
 @pytest.mark.slow
 def test_requests_made_from_the_openapi_document(fuzz: ModuleType, serve: Serve) -> None:
-    pytest.importorskip("schemathesis")
     with serve() as live:
         found = fuzz.run_schemathesis(live.url, examples=5, seed=0)
     assert found["failures"] == {}

@@ -63,6 +63,32 @@ def test_other_sites_may_look_but_not_touch(site: str) -> None:
     assert find_problem(scope(method="POST", sec_fetch_site="same-origin"), Access()) is None
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "is_own"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000", True),
+        ("http://LOCALHOST:8000", "localhost:8000", True),
+        ("http://example.org", "example.org:80", True),
+        ("https://example.org:443", "example.org", True),
+        ("https://example.org", "127.0.0.1:8000", True),  # behind the server of --allow-host
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("http://localhost:3000", "localhost:8000", False),
+        ("http://127.0.0.1", "127.0.0.1:8000", False),
+        ("https://evil.example", "example.org", False),
+        ("https://example.org.evil.example", "example.org", False),
+        ("null", "127.0.0.1:8000", False),
+        ("", "", False),
+        ("://", "", False),
+    ],
+)
+def test_the_origin_counts_where_nothing_else_is_told(origin: str, host: str, is_own: bool) -> None:
+    access = Access(hosts=LOOPBACK | {"example.org", ""})
+    problem = find_problem(scope(method="POST", origin=origin, host=host), access)
+    assert (problem is None) == is_own
+    assert problem is None or problem.code == "cross_site"
+    assert find_problem(scope(method="GET", origin=origin, host=host), access) is None
+
+
 def test_an_open_door_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert find_access("127.0.0.1", None, ["Me.Example"]) == Access(None, LOOPBACK | {"me.example"})
     assert find_access("0.0.0.0", "key", []) == Access("key", None)

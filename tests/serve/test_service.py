@@ -32,7 +32,7 @@ async def watch(service: Service) -> tuple[int, int]:
         with service.admit():
             thread = threading.Thread(target=fill_and_free, args=(kept,))
             thread.start()
-            thread.join()
+            thread.join(30)
             await asyncio.sleep(0.2)
             busy = resident()
         for _ in range(100):

@@ -142,11 +142,12 @@ def test_killed_run_resumes_to_the_bit(tiny_run: dict[str, Any], tmp_path: Path)
         f"train(build_config(tree), pathlib.Path({str(tmp_path / 'killed')!r}), device='cpu')"
     )
     victim = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "killed" / LAST).exists():
+    end = time.monotonic() + 300
+    while not (tmp_path / "killed" / LAST).exists() and time.monotonic() < end:
         assert victim.poll() is None
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
-    assert victim.wait() == -signal.SIGKILL
+    assert victim.wait(60) == -signal.SIGKILL
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -16,12 +16,6 @@ WHERE = "Where it listens"
 WHAT = "What judges"
 BOUNDS = "Limits"
 
-END_SECONDS = 3
-"""How long an answer under way may take when the server is told to stop."""
-
-CONNECTIONS = 512
-"""Open at the same time, at most; more are answered with 503."""
-
 
 def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     host: Annotated[
@@ -85,12 +79,22 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     ] = 64,
     queue: Annotated[
         int,
-        typer.Option(help="Pictures being received, waiting or judged.", rich_help_panel=BOUNDS),
+        typer.Option(
+            help="Uploads at the same time; also pictures waiting or judged.",
+            rich_help_panel=BOUNDS,
+        ),
     ] = 32,
     jobs: Annotated[int, typer.Option(help="Jobs waiting or judged.", rich_help_panel=BOUNDS)] = 8,
     upload_seconds: Annotated[
         float, typer.Option(help="Time of an upload.", rich_help_panel=BOUNDS)
     ] = 120,
+    silence_seconds: Annotated[
+        float,
+        typer.Option(
+            help="How long a connection may send nothing or next to nothing.",
+            rich_help_panel=BOUNDS,
+        ),
+    ] = 10,
     request_seconds: Annotated[
         float, typer.Option(help="Time of a picture, once received.", rich_help_panel=BOUNDS)
     ] = 60,
@@ -108,14 +112,14 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     """
     from mfclip.errors import require  # noqa: PLC0415
 
-    for package in ("fastapi", "python_multipart", "prometheus_client", "av"):
+    for package in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "av"):
         require(package, extra="serve")
-    uvicorn = require("uvicorn", extra="serve")
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
     from mfclip.runtime.memory import share_heaps  # noqa: PLC0415
     from mfclip.serve.app import create_app  # noqa: PLC0415
     from mfclip.serve.isolation import prepare  # noqa: PLC0415
     from mfclip.serve.limits import Limits  # noqa: PLC0415
+    from mfclip.serve.server import Server, bind  # noqa: PLC0415
     from mfclip.serve.service import Service  # noqa: PLC0415
 
     share_heaps()  # many threads: each with heaps of its own would keep what it once needed
@@ -127,11 +131,13 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
         queue=queue,
         jobs=jobs,
         upload_seconds=upload_seconds,
+        silence_seconds=silence_seconds,
         request_seconds=request_seconds,
         job_seconds=job_seconds,
         keep_seconds=keep_seconds,
     )
     access = find_access(host, api_key, allow_host or [])
+    sockets = bind(host, port)
     predictor = Predictor.load(
         weights, device=device, threshold=threshold, engine=engine, precision=precision
     )
@@ -139,18 +145,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     service = Service(predictor, limits, batch_size=batch_size)
     threading.Thread(target=prepare, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)", err=True)
-    uvicorn.run(
-        create_app(service, access),
-        host=host,
-        port=port,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        ws="none",
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=END_SECONDS,
-    )
+    told = f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)"
+    server = Server(create_app(service, access), service, lambda: typer.echo(told, err=True))
+    server.run(sockets)
 
 
 def find_access(host: str, key: str | None, names: list[str]) -> Access:

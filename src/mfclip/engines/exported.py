@@ -17,6 +17,7 @@ from typing import Any
 
 from mfclip.engines.engine import EngineName, ModelFacts, Precision
 from mfclip.engines.known_prompts import read_prompts
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import WeightsError, require
 
 FORMAT = "mfclip-export-1"
@@ -105,7 +106,7 @@ def _write_openvino(model: Any, notes: Mapping[str, str], path: Path) -> None:
 
 
 def _read_openvino(path: Path) -> tuple[Any, dict[str, str]]:
-    openvino = require("openvino", extra="export")
+    core = openvino_core()
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise WeightsError(f"{path} needs {weights.name} beside it, which is missing; copy both")
@@ -117,7 +118,7 @@ def _read_openvino(path: Path) -> tuple[Any, dict[str, str]]:
         message = f"{weights} is damaged or belongs to another export than {path.name}"
         raise WeightsError(f"{message}; copy both files again")
     try:
-        model = openvino.Core().read_model(path)
+        model = core.read_model(path)
         known = [key for key in NOTES if model.has_rt_info(["mfclip", key])]
         return model, {key: model.get_rt_info(["mfclip", key]).astype(str) for key in known}
     except (RuntimeError, AttributeError) as error:

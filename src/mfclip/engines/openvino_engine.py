@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import torch
@@ -10,6 +11,31 @@ from torch import Tensor
 
 from mfclip.engines.engine import EngineName, Judged, ModelFacts, Precision
 from mfclip.errors import ConfigError, WeightsError, require
+
+_CORES: list[Any] = []
+_MAKING = Lock()
+
+
+def openvino_core() -> Any:
+    """Return the one OpenVINO core of this process, made when first asked for, from any thread.
+
+    The CPU plugin of a core gives the thread that loads it an alternate signal stack (for AMX), and
+    puts the former one back when it is closed. Cores that are closed in the order in which they
+    were opened leave the thread a stack that is no longer mapped, and the next signal, such as
+    Ctrl+C, ends the process. So there is one core, and it is never closed.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    openvino = require("openvino", extra="export")
+    with _MAKING:  # of two made at once, one would be closed
+        if not _CORES:
+            core = openvino.Core()
+            # loads the plugin now, so that cores which others make (nncf does) open and close
+            # inside this one's life
+            core.get_versions("CPU")
+            _CORES.append(core)
+        return _CORES[0]
 
 
 class OpenVinoEngine:
@@ -30,8 +56,7 @@ class OpenVinoEngine:
     name: EngineName = "openvino"
 
     def __init__(self, model: Any, facts: ModelFacts, precision: Precision = "fp32") -> None:
-        openvino = require("openvino", extra="export")
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "bf16" and not has_bf16(core):
             raise ConfigError("this processor does not compute in bf16; use precision fp32")
         rest = "f32" if precision == "fp32" or not has_bf16(core) else "bf16"

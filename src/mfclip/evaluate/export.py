@@ -25,6 +25,7 @@ from mfclip.engines.engine import EngineName, Precision
 from mfclip.engines.exported import Exported, is_exported, write_exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import check_precision, choose_engine, load_engine
+from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise
 from mfclip.errors import ConfigError, WeightsError, require
 from mfclip.evaluate.agreement import Change, Parity, measure_change, measure_parity
@@ -175,7 +176,7 @@ def convert(
     )
     content: Any = to_onnx(graph)
     if engine == "openvino":
-        content = require("openvino", extra="export").Core().read_model(content)
+        content = openvino_core().read_model(content)
     return Exported(engine, precision, graph.facts, card, content)
 
 

@@ -29,7 +29,7 @@ from mfclip.serve.schema import (
     Models,
 )
 from mfclip.serve.service import Service
-from mfclip.serve.upload import Upload, receive_upload
+from mfclip.serve.upload import Upload
 
 PAGE = Path(str(files("mfclip.serve").joinpath("page")))
 
@@ -108,16 +108,17 @@ async def show_page() -> FileResponse:
 async def predict(request: Request) -> Response:
     """Judge a picture, or take a picture or video as a job."""
     service: Service = request.app.state.service
-    with service.admit():
-        upload = await receive_upload(request, service.folder, service.limits)
-        try:
-            kind = recognise(upload.path)
-            if kind == "video" or _wants_job(request, upload):
-                return _accept(service.jobs.add(upload, kind))
-        except BaseException:
-            upload.delete()
-            raise
-        return JSONResponse(await service.judge_now(upload))
+    service.check_room()  # before the picture is sent in vain
+    upload = await service.uploads.receive(request)
+    try:
+        kind = recognise(upload.path)
+        if kind == "video" or _wants_job(request, upload):
+            return _accept(service.jobs.add(upload, kind))
+        with service.admit():
+            return JSONResponse(await service.judge_now(upload))
+    except BaseException:
+        upload.delete()
+        raise
 
 
 def _wants_job(request: Request, upload: Upload) -> bool:

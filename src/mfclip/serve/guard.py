@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,10 +32,16 @@ OPEN_PATHS = frozenset({"/", "/v1/health", "/openapi.json"})
 
 PAGE_FILES = "/page/"
 
+PIECE = 64 * 1024
+"""Bytes of an answer that are handed to a connection at once."""
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 OWN_SITES = frozenset({"same-origin", "none"})
 """Values of ``Sec-Fetch-Site`` of requests that no other web site caused (W3C Fetch Metadata)."""
+
+PORTS = {"http": ":80", "https": ":443"}
+"""How the usual ports stand in an address that names them all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+            for part in _in_pieces(message):
+                await send(part)
 
         try:
             problem = find_problem(scope, self.access)
@@ -92,14 +99,25 @@ class Guard:
             self.metrics.seconds.labels(route).observe(time.perf_counter() - begun)
 
 
+def _in_pieces(message: Message) -> Iterator[Message]:
+    """Cut a long body: what a client is slow to fetch stays here once, not once a connection."""
+    body = message.get("body", b"")
+    if message["type"] != "http.response.body" or len(body) <= PIECE:
+        yield message
+        return
+    for first in range(0, len(body), PIECE):
+        is_last = first + PIECE >= len(body)
+        more = message.get("more_body", False) or not is_last
+        yield {**message, "body": body[first : first + PIECE], "more_body": more}
+
+
 def find_problem(scope: Scope, access: Access) -> Problem | None:
     """Say why a request is refused; None if it is not."""
     headers = Headers(scope=scope)
     if access.hosts is not None and host_name(headers.get("host", "")) not in access.hosts:
         detail = "this server is not known by that name; start it with --allow-host to add one"
         return Problem(421, "wrong_host", detail)
-    site = headers.get("sec-fetch-site")
-    if site is not None and site not in OWN_SITES and scope["method"] not in {"GET", "HEAD"}:
+    if scope["method"] not in {"GET", "HEAD"} and not _is_own_site(headers, access):
         return Problem(403, "cross_site", "requests on behalf of other web sites are refused")
     if access.key is None or _is_open(scope["path"]):
         return None
@@ -109,6 +127,26 @@ def find_problem(scope: Scope, access: Access) -> Problem | None:
         return None
     detail = "expected the header 'Authorization: Bearer KEY' with this server's key"
     return Problem(401, "key_needed", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _is_own_site(headers: Headers, access: Access) -> bool:
+    """Tell whether no other web site caused a request, as far as a browser says so.
+
+    Browsers send ``Sec-Fetch-Site`` over TLS and to the machine itself only, ``Origin`` always. A
+    request with neither comes from another program.
+    """
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site in OWN_SITES
+    if (origin := headers.get("origin")) is None:
+        return True
+    scheme, _, place = origin.lower().partition("://")
+    own = headers.get("host", "").lower()
+    port = PORTS.get(scheme, "")
+    if not place:  # "null": a page without an address of its own
+        return False
+    # a server in front may name another host to this one: then the name that it was given counts
+    named = set(access.hosts or ()) - LOOPBACK
+    return place.removesuffix(port) == own.removesuffix(port) or host_name(place) in named
 
 
 def host_name(host: str) -> str:

@@ -16,9 +16,11 @@ class Limits:
         max_pixels: width x height of a picture or of a video's frame.
         max_video_seconds: length of a video.
         max_frames: frames of a video that are judged, evenly spaced.
-        queue: pictures being uploaded, waiting or judged.
-        jobs: jobs being uploaded, waiting or judged.
+        queue: uploads at the same time; likewise pictures that wait or are judged.
+        jobs: jobs waiting or judged.
         upload_seconds: time of one upload.
+        silence_seconds: how long a sender may send nothing or next to nothing, and a connection be
+            open without a request.
         request_seconds: time of a picture, once uploaded.
         job_seconds: time of a job, once begun.
         keep_seconds: how long a finished job is kept.
@@ -34,6 +36,7 @@ class Limits:
     queue: int = 32
     jobs: int = 8
     upload_seconds: float = 120.0
+    silence_seconds: float = 10.0
     request_seconds: float = 60.0
     job_seconds: float = 900.0
     keep_seconds: float = 900.0

@@ -153,7 +153,7 @@ FORM: dict[str, Any] = {
         "whole": {
             "type": "boolean",
             "default": False,
-            "description": "take the whole picture as one face instead of finding the faces",
+            "description": "take the whole picture, or frame of a video, as one face",
         },
         "evidence": {
             "type": "boolean",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -17,7 +18,7 @@ from mfclip.serve.judging import Judge
 from mfclip.serve.limits import Limits
 from mfclip.serve.metrics import Metrics
 from mfclip.serve.problem import Problem, busy
-from mfclip.serve.upload import Upload, private_folder
+from mfclip.serve.upload import Upload, Uploads, private_folder
 
 RETRY_SECONDS = 1
 """When to come back after the queue of pictures was full."""
@@ -48,6 +49,7 @@ class Service:
         self.limits = limits or Limits()
         self._open = ExitStack()
         self.folder = self._open.enter_context(private_folder())
+        self.uploads = Uploads(self.folder, self.limits)
         self._pictures = self._open.enter_context(ThreadPoolExecutor(THREADS, "mfclip-picture"))
         videos = self._open.enter_context(ThreadPoolExecutor(1, "mfclip-video"))
         self.metrics = Metrics()
@@ -68,8 +70,7 @@ class Service:
         Raises:
             Problem: 429, it is full.
         """
-        if self._in_hand >= self.limits.queue:
-            raise busy(f"{self.limits.queue} pictures are waiting already", RETRY_SECONDS)
+        self.check_room()
         self._in_hand += 1
         self._taken += 1
         self.metrics.queue.set(self._in_hand)
@@ -78,6 +79,15 @@ class Service:
         finally:
             self._in_hand -= 1
             self.metrics.queue.set(self._in_hand)
+
+    def check_room(self) -> None:
+        """Refuse where no more pictures are taken.
+
+        Raises:
+            Problem: 429, the queue is full.
+        """
+        if self._in_hand >= self.limits.queue:
+            raise busy(f"{self.limits.queue} pictures are waiting already", RETRY_SECONDS)
 
     async def judge_now(self, upload: Upload) -> dict[str, Any]:
         """Judge a picture while its sender waits, and delete it.
@@ -104,6 +114,10 @@ class Service:
             tidying.cancel()
             await self.jobs.close()
             await asyncio.to_thread(self._open.close)
+
+    def kill(self) -> None:
+        """Leave nothing behind when the process is about to be ended by force."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def is_alive(self) -> bool:

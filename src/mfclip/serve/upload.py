@@ -1,4 +1,4 @@
-"""A request's body -> one private file and the options beside it; bounded in size and time."""
+"""A request's body -> a private file and the options beside it; bounded in size, rate and time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from mfclip.serve.limits import Limits
-from mfclip.serve.problem import Problem
+from mfclip.serve.problem import Problem, busy
+
+OPTIONS = ("whole", "evidence", "async")
+"""Fields of the form besides the file."""
 
 MAX_NAME = 255
 """Characters of a file's name that are repeated in the answer."""
@@ -29,6 +32,20 @@ MAX_VALUE = 4096
 
 MAX_OVERHEAD = 64 * 1024
 """Bytes that a form may have besides its file."""
+
+LEAST_RATE = 4 * 1024
+"""Bytes a second that a sender must reach on average; the slowest mobile networks do."""
+
+EXPECTED_RATE = 256 * 1024
+"""Bytes a second from which an upload is never made to give way to another."""
+
+GRACE_SECONDS = 1.0
+"""Time in which nothing is said about an upload's rate."""
+
+RETRY_SECONDS = 1
+"""When to come back after all places for uploads were taken."""
+
+EXPECTED = f"expected one part 'file' with a file name, and at most the fields {', '.join(OPTIONS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,54 +82,128 @@ class Upload:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
 
-async def receive_upload(request: Request, folder: Path, limits: Limits) -> Upload:
-    """Take in the file of a request.
+class Uploads:
+    """Receives the uploads of one server, at most `Limits.queue` at the same time.
+
+    Where all places are taken by senders slower than `EXPECTED_RATE`, the slowest of them gives way
+    to who comes next: otherwise a few that send a byte a second would shut everybody else out.
 
     Args:
-        request: with a form.
-        folder: where the upload's own folder is made; deleted again when this fails.
-        limits: of size and time.
-
-    Raises:
-        Problem: 400, 408, 413, 415 or 422, as ``docs/serve.md`` says.
+        folder: where each upload gets a folder of its own.
+        limits: of number, size and time.
     """
-    kind, parameters = parse_options_header(request.headers.get("content-type"))
-    own = Path(tempfile.mkdtemp(dir=folder))
-    path = own / secrets.token_hex(16)
-    try:
-        async with asyncio.timeout(limits.upload_seconds):
-            if kind == b"multipart/form-data":
-                boundary = parameters.get(b"boundary", b"")
-                return await _read_form(request, boundary, path, limits)
-        raise Problem(
-            415, "not_media", "expected multipart/form-data with the picture or video as 'file'"
-        )
-    except BaseException as error:
-        shutil.rmtree(own, ignore_errors=True)
-        if isinstance(error, TimeoutError):
-            detail = f"the upload took longer than {limits.upload_seconds:g} seconds"
-            raise Problem(408, "slow_upload", detail) from None
-        if isinstance(error, ClientDisconnect):
-            raise Problem(400, "bad_request", "the connection ended before the body") from None
-        raise
 
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._running: set[_Pace] = set()
 
-async def _read_form(request: Request, boundary: bytes, path: Path, limits: Limits) -> Upload:
-    if not boundary:
-        raise Problem(400, "bad_request", "the form names no boundary in its Content-Type")
-    with path.open("wb") as file:
-        form = _Form(file, limits.max_bytes)
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def receive(self, request: Request) -> Upload:
+        """Take in the form of a request; nothing is left behind when this fails.
+
+        Raises:
+            Problem: 400, 408, 413, 415, 422 or 429, as ``docs/serve.md`` says.
+        """
+        kind, parameters = parse_options_header(request.headers.get("content-type"))
+        if kind != b"multipart/form-data":
+            detail = "expected multipart/form-data with the picture or video as 'file'"
+            raise Problem(415, "not_media", detail)
+        if not (boundary := parameters.get(b"boundary", b"")):
+            raise Problem(400, "bad_request", "the form names no boundary in its Content-Type")
+        self._make_room()
+        own = Path(tempfile.mkdtemp(dir=self._folder))
+        pace = _Pace(self._limits)
+        self._running.add(pace)
         try:
-            parser = multipart.MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
-            async for chunk in _bounded(request, limits.max_bytes + MAX_OVERHEAD):
-                parser.write(chunk)
-        except FormParserError as error:
-            raise Problem(400, "bad_request", f"the form is malformed ({error})") from None
-    if not form.ended:
-        raise Problem(400, "bad_request", "the form is cut short: its closing boundary is missing")
-    if form.name is None:
-        raise Problem(422, "bad_field", "file: the form holds no part 'file' with a file name")
-    return Upload(path, form.name, read_options(form.fields))
+            async with pace.timeout:
+                pace.advance(0)
+                return await self._read_form(request, boundary, own / secrets.token_hex(16), pace)
+        except BaseException as error:
+            shutil.rmtree(own, ignore_errors=True)
+            if isinstance(error, TimeoutError):
+                raise Problem(408, "slow_upload", pace.reason) from None
+            if isinstance(error, ClientDisconnect):
+                raise Problem(400, "bad_request", "the connection ended before the body") from None
+            raise
+        finally:
+            self._running.discard(pace)
+
+    def _make_room(self) -> None:
+        if len(self._running) < self._limits.queue:
+            return
+        slowest = min(self._running, key=lambda pace: pace.rate)
+        if slowest.rate >= EXPECTED_RATE:
+            raise busy(f"{self._limits.queue} uploads are under way already", RETRY_SECONDS)
+        self._running.discard(slowest)  # its place is free before its task has noticed
+        slowest.give_way()
+
+    async def _read_form(
+        self, request: Request, boundary: bytes, path: Path, pace: _Pace
+    ) -> Upload:
+        max_bytes = self._limits.max_bytes
+        with path.open("wb") as file:
+            form = _Form(file, max_bytes)
+            try:
+                parser = multipart.MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+                async for chunk in _bounded(request, max_bytes + MAX_OVERHEAD):
+                    pace.advance(len(chunk))
+                    parser.write(chunk)
+                    if pace.received - form.taken > MAX_OVERHEAD:
+                        raise Problem(413, "too_large", "the form holds too much besides its file")
+            except FormParserError as error:
+                detail = f"the form is malformed ({error})"
+                raise Problem(400, "bad_request", detail) from None
+        if not form.ended:
+            detail = "the form is cut short: its closing boundary is missing"
+            raise Problem(400, "bad_request", detail)
+        if form.name is None:
+            raise Problem(422, "bad_field", f"the form holds no file; {EXPECTED}")
+        return Upload(path, form.name, read_options(form.fields))
+
+
+class _Pace:
+    """How fast an upload comes in, and the moment at which it is given up.
+
+    Args:
+        limits: the whole time, and how long a sender may be silent or below `LEAST_RATE`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.received = 0
+        self.reason = f"the upload took longer than {limits.upload_seconds:g} seconds"
+        self._limits = limits
+        self._now = asyncio.get_running_loop().time
+        self._begun = self._now()
+        self.timeout = asyncio.timeout(None)
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second so far; infinite in the first moments, which tell nothing."""
+        seconds = self._now() - self._begun
+        return self.received / seconds if seconds > GRACE_SECONDS else float("inf")
+
+    def advance(self, count: int) -> None:
+        """Note bytes that came in, and push the end further away."""
+        self.received += count
+        silence, begun = self._limits.silence_seconds, self._begun
+        # whoever keeps to the least rate stays ahead of the second bound
+        slow = min(self._now(), begun + self.received / LEAST_RATE) + silence
+        end = begun + self._limits.upload_seconds
+        if slow < end:
+            self.reason = (
+                f"the upload came too slowly: nothing for {silence:g} seconds, or less than "
+                f"{LEAST_RATE // 1024} KiB a second"
+            )
+        self.timeout.reschedule(min(slow, end))
+
+    def give_way(self) -> None:
+        """End the upload in favour of another one."""
+        self.reason = "too many uploads at once, and this one was the slowest; send it again later"
+        if not self.timeout.expired():
+            self.timeout.reschedule(self._now())
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
@@ -144,29 +235,21 @@ def show_name(name: str) -> str:
 
 
 def read_options(fields: Mapping[str, str]) -> Options:
-    """Read the options of a form.
+    """Read the fields besides the file.
 
     Raises:
-        Problem: 422, an unknown field or a value that is neither.
+        Problem: 422, a value that is neither true nor false.
 
     Example:
         >>> read_options({"whole": "true", "async": "false"})
         Options(whole=True, evidence=False, respond_async=False)
     """
-    known = {"whole", "evidence", "async"}
-    if unknown := sorted(map(show_name, set(fields) - known)):
-        raise Problem(422, "bad_field", f"{unknown[0]}: unknown field; expected file or {known}")
-    chosen = {name: _read_flag(name, fields[name]) for name in fields}
-    return Options(
-        chosen.get("whole", False), chosen.get("evidence", False), chosen.get("async", False)
-    )
-
-
-def _read_flag(name: str, value: str) -> bool:
-    flags = {"true": True, "false": False}
-    if value not in flags:
-        raise Problem(422, "bad_field", f"{name}: expected true or false")
-    return flags[value]
+    chosen = {}
+    for name, value in fields.items():
+        if value not in {"true", "false"}:
+            raise Problem(422, "bad_field", f"{name}: expected true or false")
+        chosen[name] = value == "true"
+    return Options(*(chosen.get(name, False) for name in OPTIONS))
 
 
 class _Form:
@@ -175,14 +258,20 @@ class _Form:
     Args:
         file: what is written to.
         max_bytes: of the file.
+
+    Attributes:
+        name: what the sender called the file; None before it came.
+        fields: the others.
+        taken: bytes of the file so far.
+        ended: whether the closing boundary was met.
     """
 
     def __init__(self, file: BufferedWriter, max_bytes: int) -> None:
         self.name: str | None = None
         self.fields: dict[str, str] = {}
         self.ended = False
+        self.taken = 0
         self._file = file
-        self._left = max_bytes
         self._max_bytes = max_bytes
         self._headers: list[tuple[bytearray, bytearray]] = []
         self._field: str | None = None
@@ -215,26 +304,29 @@ class _Form:
             raise Problem(400, "bad_request", "a part of the form has no name")
         name = options[b"name"].decode("utf-8", "replace")
         self._field = None if name == "file" else name
-        if self._field is not None:
-            if name in self.fields:
-                raise Problem(422, "bad_field", f"{show_name(name)}: given twice")
-            return
-        if self.name is not None:
-            raise Problem(422, "bad_field", "file: expected one file, but got several")
-        if b"filename" not in options:
-            raise Problem(422, "bad_field", "file: expected a file, with a file name")
-        self.name = show_name(options[b"filename"].decode("utf-8", "replace"))
+        if self._field is None:
+            if self.name is not None:
+                raise Problem(422, "bad_field", "file: expected one file, but got several")
+            if b"filename" not in options:
+                raise Problem(422, "bad_field", f"file: it has no file name; {EXPECTED}")
+            self.name = show_name(options[b"filename"].decode("utf-8", "replace"))
+        elif name not in OPTIONS or b"filename" in options:
+            # at once, since the number of fields is bounded by this, and other services call the
+            # file otherwise: who sends it as `image` must not hear that a field is too long
+            raise Problem(422, "bad_field", f"{show_name(name)}: unknown field; {EXPECTED}")
+        elif name in self.fields:
+            raise Problem(422, "bad_field", f"{name}: given twice")
 
     def _take(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
-            self._left -= end - start
-            if self._left < 0:
+            self.taken += end - start
+            if self.taken > self._max_bytes:
                 raise _too_large(self._max_bytes)
             self._file.write(data[start:end])
             return
         self._value.extend(data[start:end])
         if len(self._value) > MAX_VALUE:
-            raise Problem(413, "too_large", f"{show_name(self._field)}: a value of that length")
+            raise Problem(413, "too_large", f"{self._field}: expected true or false")
 
     def _close(self) -> None:
         if self._field is not None:

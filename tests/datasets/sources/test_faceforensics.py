@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image
 
@@ -66,7 +67,6 @@ def test_labels_splits_and_groups_by_hand(plant: Plant) -> None:
     assert count_items(result.manifest)["youtube"] == 5
     assert count_items(result.manifest).keys() <= SOURCES["faceforensics"].expected.keys()
     assert any("mask is there for 1 of 1" in note for note in result.notes)
-    av = pytest.importorskip("av")
     with av.open(result.manifest[0].path) as video:
         assert video.streams.video[0].width == 16
 

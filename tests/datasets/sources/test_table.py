@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from mfclip.data.manifest import check_groups, read_manifest
 from mfclip.datasets.sources import ScanOptions
@@ -47,8 +49,7 @@ def write(root: Path, rows: list[dict[str, str]], ending: str) -> Path:
     elif ending == ".jsonl":
         path.write_text("\n".join(json.dumps(row) for row in rows))
     else:
-        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        parquet.write_table(arrow.Table.from_pylist(rows), path)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
 
 

@@ -51,7 +51,7 @@ def test_mistakes_are_named_before_any_work(kinds_manifest: Manifest, tmp_path: 
 
 
 def test_the_docs_hold_the_measured_figures() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     render = runpy.run_path(str(root / "benchmarks" / "heat_maps.py"))["render"]
     measured = json.loads((root / "benchmarks/results/heat_maps.json").read_text())
     page = (root / "docs" / "figures.md").read_text()

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,7 +51,6 @@ def _picture(kind: str) -> bytes:
 
 
 def _video(path: Path) -> bytes:
-    av = pytest.importorskip("av")
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width = stream.height = 16
