@@ -140,7 +140,9 @@ def test_settings_are_frozen() -> None:
 
 
 def test_choices_are_the_values_of_a_setting() -> None:
-    assert choices(PairAttentionSettings, "mode") == ("batch", "content", "literal", "none")
+    assert choices(PairAttentionSettings, "mode") == (
+        "features", "batch", "content", "literal", "none",
+    )  # fmt: skip
     assert "paired" in choices(DataSettings, "sampling")
 
 

@@ -174,6 +174,6 @@ def test_modes_that_need_both_classes_say_so(mode: Sampling) -> None:
 
 
 def test_unknown_mode() -> None:
-    message = r"one of \[shuffle, balanced, generator, paired\], but got 'random'"
+    message = r"one of \[shuffle, balanced, source, generator, paired\], but got 'random'"
     with pytest.raises(ConfigError, match=message):
         check_sampling("random")
