@@ -159,7 +159,9 @@ def test_impossible_combinations_are_refused_with_the_reason(
 
 
 def test_an_unknown_name_or_key_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"one of \[mfclip, mfclip-small\], but got 'mfclip-big'"):
+    with pytest.raises(
+        ConfigError, match=r"one of \[mfclip, mfclip-small, mfclip-lite\], but got 'mfclip-big'"
+    ):
         create_model("mfclip-big")
     with pytest.raises(ConfigError, match=r"'model\.noise\.patchsize'.*'model\.noise\.patch_size'"):
         create_model("mfclip", noise={"patchsize": 56})
