@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from mfclip.card import Card
 from mfclip.cli.app import app
 from mfclip.config import build_config
 from mfclip.detectors import build_detector, save_detector
@@ -33,7 +34,7 @@ TINY = {
     "noise": {"widths": (4, 8), "convs": (1, 1), "depth": 1, "patch_size": 32},
     "text": {"depth": 1},
 }
-CARD = {"threshold": 0.4, "temperature": 2.0, "resize": 72, "image_size": 64}
+CARD = Card(threshold=0.4, temperature=2.0, resize=72)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from mfclip.card import read_card
 from mfclip.cli.demo import demo
 from mfclip.cli.predict import MAX_NOTES, predict
 from mfclip.config import build_config
@@ -59,7 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     swap = Labels(True, "face_swap", "gan", "inswapper_128")
     model.remember_prompts([swap, Labels(False, None, None, "FFHQ")])
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_detector(model, settings, path, card=CARD, vision_only=True)
+    save_detector(model, settings, path, card=read_card(CARD), vision_only=True)
     return str(path)
 
 

@@ -60,7 +60,7 @@ def test_a_cell_is_kept_with_all_that_its_figures_rest_on(planner: Planner, tmp_
         scores = read_scores(place / "scores.csv")
         metrics = json.loads((place / "metrics-frame.json").read_text())
         assert metrics["rows"][0]["figures"]["auc"] == auc(scores.score, scores.target)
-        assert metrics["rows"][0]["fitted_threshold"] == card["threshold"]
+        assert metrics["rows"][0]["fitted_threshold"] == card.threshold
         # stills are their own videos, so both units agree
         video = json.loads((place / "metrics-video.json").read_text())
         assert video["rows"] == metrics["rows"]

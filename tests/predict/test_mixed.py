@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import Card
 from mfclip.predict.files import find_files
 from mfclip.predict.mixed import judge_files
 from mfclip.predict.prediction import Failure, Prediction
@@ -18,7 +19,7 @@ from mfclip.predict.video_prediction import VideoPrediction
 
 @pytest.fixture
 def judge() -> Predictor:
-    return Predictor(Brightness(), {"resize": 16}, device="cpu", finder=Squares())
+    return Predictor(Brightness(), Card(resize=16), device="cpu", finder=Squares())
 
 
 @pytest.fixture

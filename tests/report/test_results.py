@@ -8,8 +8,8 @@ from typing import TextIO
 
 import pytest
 
+from mfclip.card import Bands
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction
-from mfclip.predict.verdict import Bands
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import JsonResults, to_json
 from mfclip.runtime.whole_file import write_output, write_whole

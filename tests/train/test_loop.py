@@ -168,7 +168,7 @@ def test_run_learns_and_keeps_the_best_by_validation(
     assert progress.best == max(entry["auc"] for entry in _log(tmp_path, "val"))
     assert progress.best == 1.0  # the grid is plain to see
     detector, card = load_detector(tmp_path / BEST)
-    assert card["validation"]["auc"] == progress.best
+    assert card.validation["auc"] == progress.best
     assert len(detector.prompts) == 3  # real, A, B
     assert (tmp_path / "config.toml").read_text().startswith("seed = 0")
 

@@ -10,7 +10,7 @@ import typer
 from mfclip.cli.output import open_folder, refuse_unwritable
 
 if TYPE_CHECKING:
-    from mfclip.predict.verdict import Bands
+    from mfclip.card import Bands
 
 
 def release(
@@ -45,7 +45,6 @@ def release(
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
-    from mfclip.predict.verdict import read_bands  # noqa: PLC0415
     from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
@@ -57,7 +56,7 @@ def release(
         evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_bands(read_weights(out).card))
+    _show_verdicts(read_weights(out).card.bands("whole"))
     typer.echo(f"weights, card and evaluations: {out}")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
+from mfclip.card import Card
 from mfclip.config import EvaluateSettings
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
@@ -64,7 +63,7 @@ def evaluate_weights(  # noqa: PLR0913 - the command has as many
     settings = settings or EvaluateSettings()
     out.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
     detector, card = _load(weights, engine, precision, device)
-    threshold = card.get("threshold")
+    threshold = card.threshold
     if fit_split is not None:
         fitted = _score(detector, card, manifest.split(fit_split), settings, None).scored
         threshold = fit_threshold(fitted.score, fitted.target)
@@ -74,7 +73,7 @@ def evaluate_weights(  # noqa: PLR0913 - the command has as many
         fitted_threshold=threshold,
         resamples=settings.bootstrap,
         ece_bins=settings.ece_bins,
-        config_fingerprint=card.get("config_fingerprint"),
+        config_fingerprint=card.config_fingerprint,
         manifest_fingerprint=part.fingerprint,
     )
     scores.write(out / "scores.csv")
@@ -85,7 +84,7 @@ def evaluate_weights(  # noqa: PLR0913 - the command has as many
 
 def _load(
     weights: str | Path | None, engine: str, precision: str | None, device: str
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, Card]:
     """Load a plain detector where nothing else is asked for."""
     if is_exported(weights) or engine != "torch" or precision is not None:
         wanted = "auto" if is_exported(weights) and engine == "torch" else engine
@@ -97,16 +96,16 @@ def _load(
 
 def _score(
     detector: nn.Module,
-    card: Mapping[str, Any],
+    card: Card,
     part: Manifest,
     settings: EvaluateSettings,
     progress: Progress | None,
 ) -> Scores:
     return score_manifest(
-        CalibratedDetector(detector, card.get("temperature", 1.0)),
+        CalibratedDetector(detector, card.temperature),
         part,
-        resize=card.get("resize", 256),
-        image_size=card.get("image_size", 224),
+        resize=card.resize,
+        image_size=getattr(detector, "image_size", 224),
         batch_size=settings.batch_size,
         precision=settings.precision,
         progress=progress,

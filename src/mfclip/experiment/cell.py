@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mfclip.card import Card
 from mfclip.config import EvaluateSettings, RunConfig, dump_toml
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
@@ -181,25 +182,25 @@ def _test(
     cell: Cell,
     trial: Trial,
     detector: nn.Module,
-    card: dict[str, Any],
+    card: Card,
     folder: Path,
 ) -> dict[str, Any]:
     settings = experiment.config(cell).evaluate
     part = trial_manifest(experiment.manifest, cell, trial)
     place = folder / "tests" / plain_name(trial.name)
     if not (place / SCORES).exists():
-        sizes = {"resize": card["resize"], "image_size": card["image_size"]}
-        dataset = trial_dataset(part, trial, **sizes)
+        image_size = experiment.config(cell).model.image_size
+        dataset = trial_dataset(part, trial, resize=card.resize, image_size=image_size)
         scores = score_dataset(
             detector, dataset, batch_size=settings.batch_size, precision=settings.precision
         )
         scores.write(place / SCORES)
     scores = read_scores(place / SCORES)
     for unit in experiment.protocol.units:
-        evaluation = measure(scores, unit, settings, threshold=card["threshold"])
+        evaluation = measure(scores, unit, settings, threshold=card.threshold)
         evaluation = replace(
             evaluation,
-            config_fingerprint=card["config_fingerprint"],
+            config_fingerprint=card.config_fingerprint,
             manifest_fingerprint=part.fingerprint,
         )
         evaluation.write(place / f"metrics-{unit}.json")
@@ -215,7 +216,7 @@ def _test(
 
 
 def _facts(
-    cell: Cell, config: RunConfig, detector: nn.Module, card: dict[str, Any], part: Manifest
+    cell: Cell, config: RunConfig, detector: nn.Module, card: Card, part: Manifest
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -229,8 +230,8 @@ def _facts(
         "model": config.model.name,
         "parameters": sum(p.numel() for p in detector.parameters()),
         "flops": count_flops(detector, config.model.image_size),
-        "epoch": card["epoch"],
-        "validation": card["validation"],
+        "epoch": card.epoch,
+        "validation": card.validation,
         "manifest": part.fingerprint,
         "images": {split: dict(part.split(split).counts()) for split in ("train", "val")},
         "device": str(next(detector.parameters()).device),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mfclip.card import Card
 from mfclip.detectors import find_weights, load_detector
 from mfclip.engines import Engine, Judged, load_engine
 from mfclip.engines.exported import is_exported
@@ -34,7 +35,6 @@ from mfclip.predict.kinds import rank_kinds
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
 from mfclip.predict.quality import check_compression, check_face
 from mfclip.predict.reading import read_ahead
-from mfclip.predict.verdict import read_bands
 from mfclip.runtime.device import find_device
 
 _P = TypeVar("_P", bound="Predictor")
@@ -62,9 +62,7 @@ class Predictor:
     Args:
         model: an engine, or a detector, which is run with PyTorch; detectors other than MFCLIP
             give scores only. The detector is copied: what is trained later is not seen.
-        card: facts about the weights. Used here: ``verdict`` (else ``threshold``, else 0.5),
-            ``temperature`` (logits are divided by it; 1 if absent) and ``resize`` (side of the
-            square around a face before the centre crop, pixels; 256 if absent).
+        card: what is known of the weights; None takes its defaults.
         device: where a detector runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes
             a GPU where there is one. An engine has its own place.
         threshold: scores from here upwards are called fake, all others real; None takes the
@@ -89,22 +87,22 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module | Engine,
-        card: Mapping[str, Any] | None = None,
+        card: Card | None = None,
         *,
         device: str = "auto",
         threshold: float | None = None,
         finder: FaceFinder | None = None,
     ) -> None:
-        self.card = dict(card or {})
+        self.card = card or Card()
         self._detector = model if isinstance(model, nn.Module) else None
         self.engine = (
             TorchEngine(model, "fp32", find_device(device))
             if isinstance(model, nn.Module)
             else model
         )
-        self.bands = read_bands(self.card, threshold)
-        self.temperature = float(self.card.get("temperature", 1.0))
+        self.temperature = self.card.temperature
         self.finder = finder or WholePicture()
+        self.bands = self.card.bands(self.finder.name, threshold)
         self.source: Path | None = None
         self.image_size = self.engine.image_size
 
@@ -140,11 +138,9 @@ class Predictor:
         """
         path = Path(weights or "") if is_exported(weights) else find_weights(weights)
         running, card = load_engine(path, engine, precision, device)
-        source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
-        finder = finder or DetectedFaces(
-            margin=card.get("face_margin", 1.3), align=card.get("face_align", True)
-        )
-        judge = cls(running, {**source, **card}, threshold=threshold, finder=finder)
+        card = card.changed(weights=str(weights or "embedded"), weights_sha256=hash_file(path))
+        finder = finder or DetectedFaces(margin=card.face_margin, align=card.face_align)
+        judge = cls(running, card, threshold=threshold, finder=finder)
         judge.source = path
         return judge
 
@@ -218,7 +214,7 @@ class Predictor:
         That is the card, with figures that are not defined as None, and the settings in use; the
         bands of the verdict take the place of the card's single threshold.
         """
-        card = {**self.card, "verdict": self.bands.to_json()}
+        card = {**self.card.to_json(), "verdict": self.bands.to_json()}
         card.pop("threshold", None)
         return {
             **json.loads(json.dumps(card), parse_constant=lambda _: None),
@@ -233,7 +229,7 @@ class Predictor:
     @property
     def resize(self) -> int:
         """Side of the square around a face before the centre crop to `image_size`, pixels."""
-        return int(self.card.get("resize", 256))
+        return self.card.resize
 
     def prepare(self, face: Pixels) -> Pixels:
         """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3).
@@ -241,9 +237,9 @@ class Predictor:
         Where all training faces were JPEG files of one quality, the scaled face is saved like
         them, for the model takes the absence of that noise for a forgery.
         """
-        if (quality := self.card.get("jpeg_quality")) is not None:
+        if (quality := self.card.jpeg_quality) is not None:
             square = prepare_face(face, resize=self.resize, image_size=self.resize)
-            face = save_as_jpeg(square, int(quality))
+            face = save_as_jpeg(square, quality)
         return prepare_face(face, resize=self.resize, image_size=self.image_size)
 
     def _read(self, item: Input) -> list[_Face | Failure]:

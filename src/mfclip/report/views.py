@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mfclip.card import Bands
 from mfclip.errors import InputError
 from mfclip.media.images import read_image
 from mfclip.media.transforms import Pixels
@@ -22,7 +23,6 @@ from mfclip.model.srm import TRUNCATION, noise_residual
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Box, Prediction
 from mfclip.predict.predictor import hash_file
-from mfclip.predict.verdict import Bands
 
 GLANCE = 192
 """Side of the copy of each face in the overview, pixels."""

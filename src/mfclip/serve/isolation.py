@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -155,7 +155,7 @@ def _settings(predictor: Predictor) -> dict[str, Any]:
         "patch_size": facts.patch_size,
         "prompts": facts.prompts.to_json() if facts.prompts else None,
     }
-    return {"card": predictor.card, "bands": asdict(predictor.bands), "engine": about}
+    return {"card": predictor.card.to_json(), "bands": predictor.bands.to_json(), "engine": about}
 
 
 def _answer(talk: _Talk, engine: Engine, arrays: list[np.ndarray]) -> None:

@@ -110,6 +110,8 @@ class Judge:
             return self.predictor
         whole = copy(self.predictor)
         whole.finder = WholePicture()
+        if whole.bands.basis != "given":
+            whole.bands = whole.card.bands(whole.finder.name)
         return whole
 
     def _heat_maps(self, faces: Sequence[Pixels]) -> list[Pixels | None]:

@@ -18,15 +18,15 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from mfclip.card import Bands, EngineName, Precision, read_card
 from mfclip.engines import Judged
-from mfclip.engines.engine import EngineName, ModelFacts, Precision
+from mfclip.engines.engine import ModelFacts
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.errors import InputError
 from mfclip.media.transforms import Pixels
 from mfclip.media.video import VideoInfo, probe
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.verdict import Bands
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.report.report import Report
@@ -134,7 +134,9 @@ def limit_process() -> None:
 def prepare(line: Connection, task: dict[str, Any]) -> tuple[Predictor, WatchedFinder]:
     """Make a predictor that judges as the server's does."""
     finder = WatchedFinder(_finder(task))
-    predictor = Predictor(RemoteEngine(line, task["engine"]), task["card"], finder=finder)
+    predictor = Predictor(
+        RemoteEngine(line, task["engine"]), read_card(task["card"]), finder=finder
+    )
     predictor.bands = Bands(**task["bands"])
     return predictor, finder
 
@@ -189,5 +191,5 @@ def check(info: VideoInfo, max_pixels: int, max_seconds: float) -> None:
 def _finder(task: dict[str, Any]) -> FaceFinder:
     if task["whole"]:
         return WholePicture()
-    card = task["card"]
-    return DetectedFaces(margin=card.get("face_margin", 1.3), align=card.get("face_align", True))
+    card = read_card(task["card"])
+    return DetectedFaces(margin=card.face_margin, align=card.face_align)

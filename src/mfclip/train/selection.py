@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from mfclip.card import Card, TrainingData
 from mfclip.config import RunConfig
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
@@ -104,23 +104,23 @@ def merit_of(result: Mapping[str, float], select: str) -> float:
     return -result[select] if select == "loss" else result[select]
 
 
-def _card(candidate: Candidate) -> dict[str, Any]:
+def _card(candidate: Candidate) -> Card:
     config = candidate.config
-    return {
-        "resize": config.data.resize,
-        "image_size": config.model.image_size,
-        "face_margin": config.data.face_margin,
-        "face_align": config.data.face_align,
-        "threshold": candidate.result["threshold"],
-        "temperature": 1.0,
-        "epoch": candidate.epoch,
-        "validation": candidate.result,
-        "training_data": {
-            "manifest": candidate.samples.fingerprint,
-            "counts": dict(candidate.samples.counts()),
-        },
-        "config": config.model_dump(mode="json", exclude={"data": {"manifest", "root", "shards"}}),
-        "config_fingerprint": config.fingerprint,
-        "mfclip": provenance().mfclip,
-        "torch": provenance().torch,
-    }
+    threshold = candidate.result["threshold"]
+    return Card(
+        resize=config.data.resize,
+        face_margin=config.data.face_margin,
+        face_align=config.data.face_align,
+        threshold=threshold if math.isfinite(threshold) else None,  # of one class there is none
+        temperature=1.0,
+        fitted_on=config.data.val_split,
+        epoch=candidate.epoch,
+        validation=candidate.result,
+        training_data=TrainingData(
+            manifest=candidate.samples.fingerprint, counts=dict(candidate.samples.counts())
+        ),
+        config=config.model_dump(mode="json", exclude={"data": {"manifest", "root", "shards"}}),
+        config_fingerprint=config.fingerprint,
+        mfclip=provenance().mfclip,
+        torch=provenance().torch,
+    )
