@@ -67,7 +67,10 @@ def test_what_the_card_does_not_say_is_not_made_up() -> None:
 
 
 def test_error_table_holds_every_split_once() -> None:
-    model = {"verdict": BANDS.to_json(), "metrics": {name: {"auc": {"value": auc}} for name, auc in (("test", 0.8), ("other", 0.7))}}
+    model = {
+        "verdict": BANDS.to_json(),
+        "metrics": {name: {"auc": {"value": auc}} for name, auc in (("test", 0.8), ("other", 0.7))},
+    }
     splits, rows = error_table(model)
     assert splits == ["val", "test", "other"]
     assert dict(rows) == {
