@@ -31,17 +31,19 @@ class Part(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = JointBatchNorm2d(3)
-        self.loss = ContrastiveLoss(SamplePairAttention("batch", batch_size=6))
+        self.places = ContrastiveLoss(SamplePairAttention("batch", batch_size=6))
+        self.features = ContrastiveLoss(SamplePairAttention("features", embed_dim=12), beta=3.0)
 
     def forward(self, images: Tensor, texts: Tensor, ids: Tensor) -> Tensor:
         features = functional.normalize(self.norm(images).pow(3).mean(3).flatten(1), dim=1)
-        return self.loss(features, functional.normalize(texts, dim=1), 5.0, ids)
+        given = (features, functional.normalize(texts, dim=1), 5.0, ids)
+        return self.places(*given) + self.features(*given)
 
 
 def make_inputs() -> tuple[Tensor, Tensor, Tensor]:
     images = torch.sin(torch.arange(6 * 3 * 4 * 5) * 0.7).view(6, 3, 4, 5) + 0.5
     texts = torch.cos(torch.arange(6 * 12) * 1.3).view(6, 12)
-    return images, texts, torch.tensor([3, 8, 3, 5, 8, 3])
+    return images, texts, torch.tensor([3, 8, 3, 5, 8, 3])[:, None]
 
 
 def work(rank: int, folder: str) -> None:

@@ -46,7 +46,7 @@ def test_maps_equal_timms_with_the_published_weights(name: str, side: int) -> No
     with torch.no_grad():
         maps, expected = trunk(images), reference(images)
     for stage, other in zip((0, 1, 2, 4, 6), expected, strict=True):
-        assert_close(maps[stage], other)
+        assert_close(maps[stage], other, factor=20)  # the norms are folded
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
 from mfclip.model.build import create_model
-from mfclip.model.ftg import prompt_labels, prompts
+from mfclip.model.ftg import number_sentences, prompt_labels, prompts
 from mfclip.model.losses import cross_entropy_loss, kl_loss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
@@ -98,13 +98,20 @@ def test_loss_terms_are_the_three_losses() -> None:
     vision = model.encode_image(batch.images)
     # encode every sample's own prompt, not each distinct prompt once
     texts = [prompts(label) for label in batch.labels]
-    language = model.encode_text(tokenize(texts))
-    gate = torch.sigmoid(model.contrastive.attention.weight)
-    logits = model.log_logit_scale.exp() * vision @ language.T * gate
-    place = torch.arange(8)
-    both = functional.cross_entropy(logits, place) + functional.cross_entropy(logits.T, place)
-    assert_close(terms["contrastive"], both / 2)
-    assert_close(terms["kl"], kl_loss(model.predictor(vision), language, 0.5))
+    ids = tokenize(texts)
+    raw, language = model.language_encoder(ids), model.encode_text(ids)
+    attention = model.contrastive.attention
+    gate = attention.query(vision) @ attention.key(language).T / 16**0.5 + attention.bias
+    logits = model.log_logit_scale.exp() * vision @ language.T * torch.sigmoid(gate)
+    share = torch.tensor([
+        [sum(x == y for x, y in zip(a, b, strict=False)) / max(len(a), len(b)) for b in texts]
+        for a in texts
+    ])  # fmt: skip
+    target = (8 * share).softmax(1)
+    columns = target.T / target.T.sum(1, keepdim=True)
+    both = -(target * logits.log_softmax(1)).sum(1) - (columns * logits.T.log_softmax(1)).sum(1)
+    assert_close(terms["contrastive"], both.mean() / 2)
+    assert_close(terms["kl"], kl_loss(model.predictor(vision), raw, 0.5))
     assert_close(terms["cross_entropy"], cross_entropy_loss(model.classify(vision), batch.target))
 
 
@@ -121,9 +128,11 @@ def test_distinct_prompts_encoded_once_give_the_same_gradients() -> None:
     one, other, batch = tiny_model(), tiny_model(), tiny_batch()
     total(one.eval().loss(batch)).backward()
     vision = other.eval().encode_image(batch.images)
-    language = other.encode_text(tokenize([prompts(label) for label in batch.labels]))
-    loss = other.contrastive(vision, language, other.logit_scale)
-    loss = loss + kl_loss(other.predictor(vision), language, 0.5)
+    raw = other.language_encoder(tokenize([prompts(label) for label in batch.labels]))
+    sentences = number_sentences(batch.labels)
+    unit = functional.normalize(raw, dim=-1)
+    loss = other.contrastive(vision, unit, other.logit_scale, sentences)
+    loss = loss + kl_loss(other.predictor(vision), raw, 0.5)
     (loss + cross_entropy_loss(other.classify(vision), batch.target)).backward()
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         assert_close(mine.grad, theirs.grad, factor=10)
@@ -137,15 +146,16 @@ def test_text_is_encoded_once_a_distinct_prompt() -> None:
     assert seen == [len(KINDS)]
 
 
-def test_samples_with_one_prompt_share_their_number() -> None:
+def test_samples_with_one_prompt_share_their_numbers() -> None:
     model = tiny_model(text={"max_levels": 2})
     one = Labels(True, "face_swap", "gan", "FSLSD")
     other = Labels(True, "face_swap", "diffusion", "DiffFace")  # equal down to level 2
     features, ids = model._encode_labels([one, Labels(False), other])
-    assert ids[0] == ids[2] != ids[1]
+    assert ids[0].tolist() == ids[2].tolist()
+    assert ids[0].tolist() != ids[1].tolist()
     assert_close(features[0], features[2])
     _, later = model._encode_labels([other])
-    assert later[0] == ids[0]  # the number belongs to the prompt, on every process
+    assert later[0].tolist() == ids[0].tolist()  # they belong to the prompt, on every process
 
 
 def test_the_logit_scale_starts_at_1_over_tau_and_is_clamped() -> None:
@@ -300,6 +310,6 @@ def test_kl_teaches_from_the_start() -> None:
     )
     vision = model.encode_image(batch.images).detach().requires_grad_()
     kl = model.feature_loss(vision, batch)["kl"]
-    assert kl.item() == pytest.approx(1.8, abs=0.5)  # 0.006 with unit vectors
+    assert kl.item() > 1  # 0.006 with unit vectors
     kl.backward()
     assert vision.grad.norm() > 0.01
