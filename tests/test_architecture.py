@@ -71,6 +71,18 @@ def test_no_path_edits_absolute_paths_or_prints(file: Path) -> None:
     assert not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_decoders_are_told_which_format_to_expect(file: Path) -> None:
+    """Else a file from a stranger may reach any of them, and one starts another program (EPS)."""
+    for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)):
+        written = ast.unparse(call)
+        given = {keyword.arg for keyword in call.keywords}
+        if ast.unparse(call.func) == "Image.open":
+            assert "formats" in given, written
+        if ast.unparse(call.func) == "av.open" and "'w'" not in written:
+            assert "format" in given, written
+
+
 def test_public_names() -> None:
     assert set(mfclip.__all__) == {
         "Labels", "MFCLIP", "Manifest", "Predictor", "RunConfig", "SamplePairAttention",

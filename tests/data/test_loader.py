@@ -174,7 +174,7 @@ def test_training_stops_at_an_unreadable_picture(small: Manifest, workers: int) 
     plan = BatchPlan(small, "shuffle", 11)
     with pytest.raises(InputError) as caught:
         load(small, plan, 0, workers=workers)
-    assert str(caught.value).startswith(f"{small[3].path}: not a picture in a known format")
+    assert str(caught.value).startswith(f"{small[3].path}: not an image in a format")
 
 
 def test_unexpected_errors_arrive_where_batches_are_consumed(

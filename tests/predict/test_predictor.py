@@ -350,9 +350,9 @@ def test_files_that_cannot_be_judged_say_why(predictor: Predictor, tmp_path: Pat
     expected = {
         "cut.jpg": "damaged or cut short",
         "empty.jpg": "empty",
-        "text.jpg": "not a picture",
+        "text.jpg": "not an image",
         "dangling.jpg": "link",
-        "zero.gif": "no pixels|not a picture|damaged",
+        "zero.gif": "no pixels|damaged",
         "huge.png": "scale it down",
         "": "folder",
     }

@@ -17,8 +17,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 
-from mfclip.errors import InputError
-from mfclip.media.images import read_image
+from mfclip.errors import InputError, MissingExtraError
+from mfclip.media.images import open_image, read_content
 
 FEATURES = (
     "file size",
@@ -62,11 +62,14 @@ class Features:
 def read_features(path: Path) -> Features:
     """Read all trivial features of one file; a damaged file is reported, not raised."""
     try:
-        data = path.read_bytes()
-        pixels = read_image(data)
-    except (InputError, OSError) as error:
-        return Features({}, str(error))
-    with Image.open(io.BytesIO(data)) as image:
+        data = read_content(path)
+        opened = open_image(data)
+    except (InputError, MissingExtraError) as error:
+        return Features({}, str(error).removeprefix(f"{path}: "))
+    if opened.damage:
+        return Features({}, f"the image is damaged ({opened.damage})")
+    pixels = opened.pixels
+    with Image.open(io.BytesIO(data), formats=(opened.format,)) as image:
         container = describe_container(image)
         tables = quantisation_tables(image)
     height, width = pixels.shape[:2]

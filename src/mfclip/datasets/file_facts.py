@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from mfclip.datasets.duplicates import hash_content, hash_image
+from mfclip.datasets.duplicates import hash_image
 from mfclip.errors import InputError, MissingExtraError
-from mfclip.media.images import read_image
+from mfclip.media.images import open_image
 from mfclip.media.video import check_ends
 
 
@@ -51,14 +48,12 @@ def read_video_facts(path: Path) -> Facts:
 def read_facts(path: Path) -> Facts:
     """Read and decode one file; a damaged or absent file is reported, not raised."""
     try:
-        data = path.read_bytes()
-        pixels = read_image(data)
-    except FileNotFoundError:
-        return Facts("no such file", absent=True)
-    except (InputError, OSError) as error:
-        return Facts(str(error))
-    with Image.open(io.BytesIO(data)) as image:
-        kind = image.format or "unknown"
-    height, width = pixels.shape[:2]
-    look = tuple(int(word) for word in hash_image(pixels))
-    return Facts("", False, hash_content(data), look, kind, width, height)
+        image = open_image(path)
+    except (InputError, MissingExtraError) as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        return Facts(problem, absent=not path.is_file() and not path.is_symlink())
+    if image.damage:
+        return Facts(f"the image is damaged ({image.damage})")
+    height, width = image.pixels.shape[:2]
+    look = tuple(int(word) for word in hash_image(image.pixels))
+    return Facts("", False, bytes.fromhex(image.sha256)[:16], look, image.format, width, height)

@@ -192,7 +192,7 @@ def _damage(image: UInt8[np.ndarray, "h w 3"], job: _Job, missing: list[tuple[in
 def _draws_nothing(job: _Job) -> bool:
     """Tell from the size of a written copy whether even the strongest level has no square."""
     level, target = job.targets[-1]
-    with Image.open(target) as image:
+    with Image.open(target, formats=("PNG",)) as image:
         w, h = image.size
     value = int(PERTURBATIONS["BW"].values[level - 1])
     return level > 0 and num_blocks(h, w, value, scale_blocks=job.scale_blocks) == 0

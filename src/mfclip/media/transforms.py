@@ -325,7 +325,7 @@ def _perturb_somehow(image: Pixels, rng: np.random.Generator) -> Pixels:
 def _recode(image: Pixels, format_: str, **options: int | str) -> Pixels:
     buffer = io.BytesIO()
     _picture(image).save(buffer, format_, **options)
-    return np.array(Image.open(buffer).convert("RGB"))
+    return np.array(Image.open(buffer, formats=(format_,)).convert("RGB"))
 
 
 def _resize(image: Pixels, height: int, width: int) -> Pixels:

@@ -27,7 +27,7 @@ from mfclip.engines import Engine, Judged, load_engine
 from mfclip.engines.exported import is_exported
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError, InputError, WeightsError
-from mfclip.media.images import read_image
+from mfclip.media.images import open_image
 from mfclip.media.jpeg import save_as_jpeg
 from mfclip.media.transforms import Pixels, prepare_face
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
@@ -252,10 +252,12 @@ class Predictor:
             return [Failure(path, str(error).removeprefix(f"{path}: "))]
 
     def _faces(self, item: str | Path | np.ndarray, path: str | None) -> list[_Face | Failure]:
-        picture = check_pixels(item) if isinstance(item, np.ndarray) else read_image(Path(item))
-        sha256 = hash_file(Path(path)) if path is not None else None
+        if isinstance(item, np.ndarray):
+            picture, sha256, shared = check_pixels(item), None, ()
+        else:
+            image = open_image(Path(item))
+            picture, sha256, shared = image.pixels, image.sha256, check_compression(image)
         height, width = picture.shape[:2]
-        shared = check_compression(Path(path), picture) if path is not None else ()
         faces: list[_Face | Failure] = []
         for crop in self.finder.find(picture):
             pixels = self.prepare(crop.pixels)

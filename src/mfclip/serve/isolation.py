@@ -18,18 +18,9 @@ import torch
 from mfclip.engines import Engine
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
+from mfclip.runtime.isolated import PATIENCE_SECONDS, POLL_SECONDS, CrashError
+from mfclip.runtime.pipe import MAX_BYTES, receive, send
 from mfclip.serve import video_process
-from mfclip.serve.pipe import MAX_BYTES, receive, send
-
-POLL_SECONDS = 0.2
-"""How soon it is noticed that a result is no longer wanted."""
-
-PATIENCE_SECONDS = 5
-"""For a process that was ended to go."""
-
-
-class CrashError(Exception):
-    """The other process went without a word."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from mfclip.predict.prediction import Failure, Prediction
 from mfclip.predict.predictor import Predictor, to_images
 from mfclip.report.report import Report
 from mfclip.report.results import to_json
+from mfclip.runtime.isolated import CrashError
 from mfclip.serve.evidence import show_evidence, show_picture
-from mfclip.serve.isolation import CrashError, judge_isolated
+from mfclip.serve.isolation import judge_isolated
 from mfclip.serve.jobs import Outcome
 from mfclip.serve.limits import Limits
 from mfclip.serve.media import check_picture_size

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from PIL import Image
 
+from mfclip.media.images import BYTES_PER_PIXEL
 from mfclip.media.sniff import HEAD, sniff
 from mfclip.serve.problem import Problem
 
@@ -51,7 +52,7 @@ def check_picture_size(path: Path, max_pixels: int) -> None:
     """
     found = ""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=tuple(BYTES_PER_PIXEL)) as image:
             width, height = image.size
         if width * height <= max_pixels:
             return

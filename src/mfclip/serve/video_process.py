@@ -7,7 +7,6 @@ else. It has no model. Faces are found here, and judged by the server at the oth
 from __future__ import annotations
 
 import io
-import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,8 @@ from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.report.report import Report
-from mfclip.serve.pipe import receive, send
+from mfclip.runtime.isolated import limit_process
+from mfclip.runtime.pipe import receive, send
 
 MEMORY = 4 << 30
 """Bytes of private memory."""
@@ -108,7 +108,7 @@ def draw_frame(picture: Pixels, crops: list[Crop]) -> np.ndarray:
 def main(line: Connection) -> None:
     """Judge the one video that the first message names; the whole life of the process."""
     task, _ = receive(line.recv_bytes)
-    limit_process()
+    limit_process(MEMORY)
     try:
         predictor, finder = prepare(line, task)
         video = judge(line, task, predictor)
@@ -122,13 +122,6 @@ def main(line: Connection) -> None:
         return
     found = {"video": video.to_json(), "judged": list(video.judged), "report": report}
     send(line, {"kind": "done", **found}, *frames)
-
-
-def limit_process() -> None:
-    """Bound the memory of this process, and let it write no files."""
-    for kind, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 0)):
-        resource.setrlimit(kind, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def prepare(line: Connection, task: dict[str, Any]) -> tuple[Predictor, WatchedFinder]:
