@@ -351,7 +351,7 @@ def _to_rgb(image: Image.Image, name: str) -> Pixels:
         elif is_transparent:
             layer = part.convert("RGBA")
             part = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        rgb[top:bottom] = part.convert("RGB")
+        rgb[top:bottom] = np.asarray(part.convert("RGB"))
     return rgb
 
 

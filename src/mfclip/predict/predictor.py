@@ -252,8 +252,9 @@ class Predictor:
             return [Failure(path, str(error).removeprefix(f"{path}: "))]
 
     def _faces(self, item: str | Path | np.ndarray, path: str | None) -> list[_Face | Failure]:
+        shared: tuple[str, ...] = ()
         if isinstance(item, np.ndarray):
-            picture, sha256, shared = check_pixels(item), None, ()
+            picture, sha256 = check_pixels(item), None
         else:
             image = open_image(Path(item))
             picture, sha256, shared = image.pixels, image.sha256, check_compression(image)
