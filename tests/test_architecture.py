@@ -121,11 +121,6 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
     }  # fmt: skip
 
 
-def test_source_files_stay_readable() -> None:
-    lengths = {str(file.relative_to(ROOT)): file.read_text().count("\n") for file in FILES}
-    assert not {name: length for name, length in lengths.items() if length > 400}
-
-
 def test_tables_of_scores_are_those_of_the_result_files() -> None:
     results = ROOT / "benchmarks" / "results"
     table = tables.render(results)
