@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "mfclip"
 
 LAYERS = {
-    **dict.fromkeys(["labels", "config", "errors", "batch", "weights"], 0),
+    **dict.fromkeys(["labels", "config", "errors", "batch", "weights", "card"], 0),
     **dict.fromkeys(["layers", "runtime"], 1),
     **dict.fromkeys(["model", "baselines", "media"], 2),
     **dict.fromkeys(["detectors", "data"], 3),

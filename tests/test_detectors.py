@@ -95,7 +95,7 @@ def test_weights_make_a_round_trip(name: str, tmp_path: Path) -> None:
     loaded, card = load_detector(path)
     images = pictures(2, settings.image_size)
     torch.testing.assert_close(loaded(images), detector(images), rtol=0, atol=0)
-    assert card == {"data": "none"}
+    assert card == Card(trained_on="none")
     assert not loaded.training
     assert loaded.image_size == settings.image_size
     from_folder = tmp_path / "model.safetensors"

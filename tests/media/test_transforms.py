@@ -116,7 +116,7 @@ def test_crop_larger_than_the_picture_is_refused(level: transforms.AugmentLevel)
 
 def test_unknown_level() -> None:
     with pytest.raises(
-        ConfigError, match=r"one of \[none, light, strong, perturb\], but got 'wild'"
+        ConfigError, match=r"one of \[none, light, strong, perturb, everyday\], but got 'wild'"
     ):
         transforms.check_level("wild")
 

@@ -150,7 +150,8 @@ def shift_statistics(
     variance, mean = torch.var_mean(features, dim=(2, 3), correction=0, keepdim=True)
     normal = (features - mean) * (variance + _EPSILON).rsqrt()
     of_mean, of_deviation = shifts.to(features.dtype)[:, :, None, None]
-    return features + normal * of_deviation + of_mean
+    moved: Tensor = features + normal * of_deviation + of_mean
+    return moved
 
 
 def worst_shifts(
