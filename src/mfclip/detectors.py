@@ -18,11 +18,14 @@ from typing import Any, Protocol
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
 from mfclip.baselines.freqnet import FreqNet
+from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
 from mfclip.baselines.recce import Recce
+from mfclip.baselines.uia_vit import UiaVit
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.baselines.xception import Xception
 from mfclip.batch import Batch
@@ -150,6 +153,9 @@ DETECTORS: dict[str, Builder] = {
     "clip": _build_clip,
     "freqnet": _plain(FreqNet),
     "recce": _plain(Recce),
+    "uia_vit": _plain(UiaVit),
+    "cevit": _plain(CrossEfficientViT),
+    "guan": _plain(Guan),
 }
 
 
