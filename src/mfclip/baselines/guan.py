@@ -147,11 +147,11 @@ def shift_statistics(
         features: a map.
         shifts: of the mean, then of the deviation; the same for all pictures.
     """
-    variance, mean = torch.var_mean(features, dim=(2, 3), correction=0, keepdim=True)
+    mean = features.mean((2, 3), keepdim=True)
+    variance = features.var((2, 3), correction=0, keepdim=True)
     normal = (features - mean) * (variance + _EPSILON).rsqrt()
-    of_mean, of_deviation = shifts.to(features.dtype)[:, :, None, None]
-    moved: Tensor = features + normal * of_deviation + of_mean
-    return moved
+    of_mean, of_deviation = shifts.to(features.dtype)[:, :, None, None].unbind()
+    return features + normal * of_deviation + of_mean
 
 
 def worst_shifts(
