@@ -129,6 +129,7 @@ class ModelSettings(Settings):
     noise: NoiseEncoderSettings = NoiseEncoderSettings()
     text: LanguageEncoderSettings = LanguageEncoderSettings()
     spa: PairAttentionSettings = PairAttentionSettings()
+    released: bool = False  # the authors' network, for their weights; docs/concepts.md
     pretrained: str | None = None  # None, a path or a hub id
     options: dict[str, Any] = Field(default_factory=dict)  # arguments of a baseline's builder
 
