@@ -29,6 +29,22 @@ def release(
             "may be called real; the faces between are uncertain.",
         ),
     ] = 0.1,
+    max_false_alarm: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of validation's real faces that may be called fake in any of their "
+            "sources (folders); as --max-error if left out.",
+        ),
+    ] = None,
+    found: Annotated[
+        Path | None,
+        typer.Option(
+            help="Manifest of the same faces as 'mfclip data prepare' cuts them: the bands of "
+            "verdicts on images in which faces are found first."
+        ),
+    ] = None,
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
@@ -53,7 +69,16 @@ def release(
     names = [name.strip() for name in splits.split(",")]
     open_folder(out.parent)
     with refuse_unwritable(out):
-        evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
+        evaluations = run_release(
+            run,
+            rows,
+            out,
+            splits=names,
+            facts=facts,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            found=None if found is None else read_manifest(found),
+        )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
     _show_verdicts(read_weights(out).card.bands("whole"))
