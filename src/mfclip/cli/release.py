@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mfclip.card import Bands
 
 
-def release(
+def release(  # noqa: PLR0913, PLR0917 - options of a command
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],

@@ -28,7 +28,7 @@ MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fp
 """Figures of each split that the card carries, with their intervals."""
 
 
-def release(
+def release(  # noqa: PLR0913 - each a fact of the release
     run: Path,
     manifest: Manifest,
     out: Path,
