@@ -137,6 +137,7 @@ class DataSettings(Settings):
     sampling: Literal["shuffle", "balanced", "generator", "paired"] = "shuffle"
     augment: Literal["none", "light", "strong", "perturb"] = "none"  # paper: not stated
     self_blend: float = Field(0.0, ge=0, le=1)  # share of real faces turned into blended fakes
+    max_unreadable: int = Field(100, ge=0)  # pictures passed over before training stops
 
 
 class LossSettings(Settings):
@@ -183,6 +184,7 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    matmul: Literal["highest", "high", "medium"] = "high"  # GPU: high = TF32 for 32-bit products
     compile: bool = False
     channels_last: bool = True
     select: Literal["auc", "loss", "accuracy"] = "auc"  # validation figure of the best checkpoint

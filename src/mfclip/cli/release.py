@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mfclip.predict.verdict import Bands
 
 
-def release(
+def release(  # noqa: PLR0913, PLR0917 - the options of the command
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
@@ -34,6 +34,7 @@ def release(
     ] = "not stated",
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
@@ -46,6 +47,7 @@ def release(
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
     from mfclip.predict.verdict import read_bands  # noqa: PLC0415
+    from mfclip.runtime.device import find_device  # noqa: PLC0415
     from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
@@ -54,7 +56,15 @@ def release(
     names = [name.strip() for name in splits.split(",")]
     open_folder(out.parent)
     with refuse_unwritable(out):
-        evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
+        evaluations = run_release(
+            run,
+            rows,
+            out,
+            splits=names,
+            facts=facts,
+            max_error=max_error,
+            device=str(find_device(device)),
+        )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
     _show_verdicts(read_bands(read_weights(out).card))

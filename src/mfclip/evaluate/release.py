@@ -36,6 +36,7 @@ def release(
     facts: Mapping[str, Any] | None = None,
     settings: EvaluateSettings | None = None,
     max_error: float = 0.1,
+    device: str = "cpu",
 ) -> dict[str, Evaluation]:
     """Write a run's best weights for use, without their text half, and measure them.
 
@@ -52,6 +53,7 @@ def release(
         settings: batch size, resamples, bins; the defaults if omitted.
         max_error: largest share of validation's real faces that may be called fake, and of its
             fakes that may be called real; what lies between is uncertain.
+        device: where the weights are measured.
 
     Raises:
         ConfigError: one of `splits` is the validation split, or `max_error` is not in [0, 0.5).
@@ -61,6 +63,7 @@ def release(
         raise WeightsError(f"{run} holds no {BEST}; train first")
     settings = settings or EvaluateSettings()
     detector, card = load_detector(run / BEST)
+    detector.to(device)
     config = build_config(card["config"])
     val = config.data.val_split
     if val in splits:
