@@ -114,6 +114,7 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
     }
     assert options["train"] == {
         "--config", "--set", "--out", "--device", "--seed", "--resume", "--profile",
+        "--max-steps",
     }  # fmt: skip
     assert options["evaluate"] == {
         "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",

@@ -151,6 +151,7 @@ class DataSettings(Settings):
     augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper
     self_blend: float = Field(0.0, ge=0, le=1)  # share of a batch: reals and forgeries of them
     twins: Path | None = None  # folder of reconstructions, to make such forgeries with, too
+    max_unreadable: int = Field(100, ge=0)  # images passed over before training stops
 
 
 class LossSettings(Settings):
@@ -197,6 +198,7 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    matmul: Literal["highest", "high", "medium"] = "high"  # GPU: high = TF32 for 32-bit products
     compile: bool = False
     channels_last: bool = True
     select: Literal["auc", "loss", "accuracy"] = "auc"  # validation figure of the best checkpoint

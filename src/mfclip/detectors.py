@@ -63,6 +63,8 @@ class Detector(Protocol):
       so that a resumed run stays equal to the bit.
     - ``not_averaged: tuple[str, ...]``, patterns of buffers that `train.ema` copies, not averages.
     - ``compares_samples``, ``encode_image``, ``feature_loss``: `train.accumulate.ComparesSamples`.
+    - ``compiled: tuple[str, ...]``, parts that `train.compile` compiles: they see pictures and no
+      labels. Without it the detector itself, which its ``loss`` then must call.
     - ``before_saving(labels)``, called with the labels of the training split before its weights
       are kept.
     """

@@ -50,6 +50,7 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
     ] = "not stated",
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
@@ -61,6 +62,7 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
+    from mfclip.runtime.device import find_device  # noqa: PLC0415
     from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
@@ -78,6 +80,7 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
             max_error=max_error,
             max_false_alarm=max_false_alarm,
             found=None if found is None else read_manifest(found),
+            device=str(find_device(device)),
         )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())

@@ -7,7 +7,7 @@ so a resumed run and a run with another number of workers see the same pixels to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,6 +37,9 @@ from mfclip.media.transforms import (
 Key: TypeAlias = tuple[int, int] | tuple[int, int, int]
 """Row of the manifest, epoch, and role (see `mfclip.data.sampling`); without one, as it is."""
 
+MAX_REPLACEMENTS = 10
+"""Faces that are tried in the place of one that cannot be read."""
+
 SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
 """Labels of a real face that was blended with itself (SBI, Shiohara and Yamasaki 2022)."""
 
@@ -55,11 +58,13 @@ class FaceItem:
         image: RGB, pixel values in [0, 255].
         labels: what is known about it, a blended real face counting as fake.
         index: row in the manifest.
+        instead_of: the face in whose place it stands, since that could not be read.
     """
 
     image: Pixels
     labels: Labels
     index: int
+    instead_of: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,35 @@ class FaceDataset(Dataset[FaceItem]):
         except InputError as error:
             return Unreadable(key[0], self.manifest[key[0]].path, str(error))
 
+    def read_or_replace(self, key: Key) -> FaceItem | Unreadable:
+        """Read one face, or another of its kind in its place.
+
+        A long training shall not end at one damaged file, and a batch that misses a face would be
+        another batch: processes that train together need equally many. Which face takes the place
+        depends on (seed, epoch, index) alone, as all randomness here.
+
+        Returns:
+            `Unreadable` if several others of its kind cannot be read either.
+        """
+        item = self.read_or_report(key)
+        if isinstance(item, FaceItem):
+            return item
+        index, epoch, *roles = key
+        rng = np.random.default_rng((self.seed, epoch, index, 1))
+        others = self._like(index)
+        for other in rng.permutation(others)[:MAX_REPLACEMENTS].tolist():
+            found = self.read_or_report((other, epoch, (roles or [AS_IT_IS])[0]))
+            if isinstance(found, FaceItem):
+                return replace(found, instead_of=item)
+        return item
+
+    def _like(self, index: int) -> list[int]:
+        """Other rows with the same labels; if there are none, of the same class."""
+        own = self.manifest[index].labels
+        rows = [(row, sample.labels) for row, sample in enumerate(self.manifest) if row != index]
+        same = [row for row, labels in rows if labels == own]
+        return same or [row for row, labels in rows if labels.is_fake == own.is_fake]
+
     def _square(self, index: int) -> Pixels:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
@@ -188,7 +222,8 @@ class PackedBatch:
         images: RGB, pixel values in [0, 255], channels last.
         labels: one a face.
         index: row of each face.
-        errors: pictures of this batch that could not be read; they are not in `images`.
+        errors: pictures of this batch that could not be read; they are not in `images`, where
+            others may stand in their place.
     """
 
     images: UInt8[Tensor, "b h w 3"]
@@ -200,7 +235,11 @@ class PackedBatch:
 def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
     """Join faces and set the unreadable ones aside."""
     faces = [item for item in items if isinstance(item, FaceItem)]
-    errors = tuple(item for item in items if isinstance(item, Unreadable))
+    errors = tuple(
+        error
+        for item in items
+        if (error := item if isinstance(item, Unreadable) else item.instead_of) is not None
+    )
     images = np.stack([face.image for face in faces]) if faces else np.empty((0, 0, 0, 3), np.uint8)
     return PackedBatch(
         torch.from_numpy(images),
@@ -210,17 +249,25 @@ def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
     )
 
 
-def unpack(packed: PackedBatch) -> Batch:
-    """Scale the pixels to [0, 1], channels first.
+def unpack(packed: PackedBatch, *, scale: bool = True) -> Batch:
+    """Put the channels first and scale the pixels to [0, 1].
 
     numpy, not torch: this runs in a background thread, where torch would start a second team of
     threads beside the training step's.
+
+    Args:
+        packed: faces.
+        scale: False leaves the pixels uint8, to be scaled by `Batch.to` on the device that they are
+            sent to: a quarter of the bytes, and none of this thread's time.
     """
-    pixels = packed.images.numpy().transpose(0, 3, 1, 2)
-    images = np.empty(pixels.shape, np.float32)
-    np.divide(pixels, np.float32(255), out=images, dtype=np.float32)
+    images = packed.images.permute(0, 3, 1, 2)
+    if scale:
+        pixels = images.numpy()
+        scaled = np.empty(pixels.shape, np.float32)
+        np.divide(pixels, np.float32(255), out=scaled, dtype=np.float32)
+        images = torch.from_numpy(scaled)
     return Batch(
-        images=torch.from_numpy(images),
+        images=images,
         target=torch.tensor([int(known.is_fake) for known in packed.labels], dtype=torch.int64),
         labels=packed.labels,
         index=torch.tensor(packed.index, dtype=torch.int64),

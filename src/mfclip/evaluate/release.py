@@ -39,6 +39,7 @@ def release(  # noqa: PLR0913 - each a fact of the release
     max_error: float = 0.1,
     max_false_alarm: float | None = None,
     found: Manifest | None = None,
+    device: str = "cpu",
 ) -> dict[str, Evaluation]:
     """Write a run's best weights for use, without their text half, and measure them.
 
@@ -60,6 +61,7 @@ def release(  # noqa: PLR0913 - each a fact of the release
             that hold them); `max_error` if omitted.
         found: the same faces as the face step of use cuts them (``mfclip data prepare``). Bands of
             their own are fitted and measured on them, for use that finds faces first.
+        device: where the weights are measured.
 
     Raises:
         ConfigError: one of `splits` is the validation split, or `max_error` is not in [0, 0.5).
@@ -69,6 +71,7 @@ def release(  # noqa: PLR0913 - each a fact of the release
         raise WeightsError(f"{run} holds no {BEST}; train first")
     settings = settings or EvaluateSettings()
     detector, card = load_detector(run / BEST)
+    detector.to(device)
     config = build_config(card.config)
     val = config.data.val_split
     if val in splits:
@@ -79,17 +82,28 @@ def release(  # noqa: PLR0913 - each a fact of the release
     threshold = fit_threshold(calibrated.score, calibrated.target)
     scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
     measured = {val: calibrated, **scored}
-    limits = {"max_error": max_error, "max_false_alarm": max_false_alarm}
     folders = {sample.path.stem: sample.path.parent.name for sample in manifest}
     verdict = {
         "whole": measure_bands(
-            measured, val, threshold, **limits, folders=folders, resamples=settings.bootstrap
+            measured,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
         )
     }
     if found is not None:
         cut = {split: _score(detector, card, found.split(split), settings) for split in measured}
         verdict["detected"] = measure_bands(
-            cut, val, threshold, **limits, folders=folders, resamples=settings.bootstrap
+            cut,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
         )
     train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
     kinds = {}
