@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from mfclip.data.manifest import Manifest, Sample, read_manifest
+from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
 from mfclip.datasets.crop_input import PrepareOptions
 from mfclip.datasets.prepare import prepare
 from mfclip.errors import ConfigError, InputError
@@ -102,6 +102,13 @@ def test_crops_labels_and_failures(inputs, tmp_path):
     ]
     assert failures[2]["reason"] == "no face found in 3 frames"
     assert "not a picture" in failures[1]["reason"]
+
+
+def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):
+    report = prepare(
+        Manifest(tuple(inputs[:1]), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5)
+    )
+    assert read_manifest(report.manifest).framing == Framing(1.5, align=True)
 
 
 def test_picture_crop_is_what_the_predictor_would_cut(inputs, tmp_path):

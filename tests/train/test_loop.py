@@ -11,14 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mfclip.config import build_config
-from mfclip.data.manifest import read_manifest
+from mfclip.config import build_config, load_config
+from mfclip.data.manifest import Framing, read_manifest
 from mfclip.data.shards import write_shards
 from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
@@ -367,6 +368,26 @@ def test_errors_say_what_to_do(tiny_run: dict[str, Any], made_faces: Path, tmp_p
     tiny_run["data"]["root"] = str(tmp_path)
     with pytest.raises(ManifestError, match="36 of the manifest's files are not on disk"):
         train(build_config(tiny_run), tmp_path / "absent", device="cpu")
+
+
+def test_the_card_carries_how_the_faces_were_cut(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    manifest = replace(read_manifest(made_faces), framing=Framing(1.7, align=False))
+    manifest.write(tmp_path / "data" / "m.csv")
+    place = {"manifest": str(tmp_path / "data" / "m.csv"), "root": str(made_faces.parent)}
+    tiny_run["data"] |= place
+    train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    card = load_detector(tmp_path / "run" / BEST)[1]
+    assert (card["face_margin"], card["face_align"]) == (1.7, False)
+    resolved = load_config(tmp_path / "run" / "config.toml").data
+    assert (resolved.face_margin, resolved.face_align) == (1.7, False)
+    tiny_run["data"]["face_align"] = True
+    with pytest.raises(
+        ConfigError, match=r"face_align = True contradicts the data: .* margin 1\.7"
+    ):
+        train(build_config(tiny_run), tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.dist

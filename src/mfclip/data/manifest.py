@@ -1,7 +1,8 @@
 """The manifest: one row a picture, the only description of a data set that mfclip reads.
 
 Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id``.
-Paths are relative to the manifest's folder unless absolute. Source: protocols, GenFace contract.
+Paths are relative to the manifest's folder unless absolute. How the faces were cut out of their
+pictures lies beside it, in ``framing.json``. Source: protocols, GenFace contract.
 """
 
 from __future__ import annotations
@@ -17,14 +18,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfclip.errors import ManifestError, require
+from mfclip.config import DataSettings
+from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.labels import LEVELS, Labels, parse_label, parse_level
+from mfclip.runtime.whole_file import write_whole
 
 SPLITS = ("train", "val", "test")
 """The splits every protocol knows; a manifest may name more, e.g. ``test_unseen``."""
 
 REQUIRED = ("path", *LEVELS, "split")
 OPTIONAL = ("group", "video_id")
+
+FRAMING = "framing.json"
+"""File beside a manifest that says how its faces were cut."""
+
+PREPARED = "options.json"
+"""What `mfclip data prepare` keeps; says the same of sets that are older than `FRAMING`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How faces were cut out of their pictures; later ones must be cut alike to be judged.
+
+    Attributes:
+        margin: how many times wider than the bare face the view is.
+        align: whether eyes, nose and mouth were brought to fixed places.
+    """
+
+    margin: float
+    align: bool
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        return f"margin {self.margin:g}, {'aligned' if self.align else 'not aligned'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +85,12 @@ class Manifest:
     Attributes:
         samples: rows in file order.
         root: folder that relative paths start from.
+        framing: how the faces were cut; None if nothing is known.
     """
 
     samples: tuple[Sample, ...]
     root: Path
+    framing: Framing | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -107,8 +135,11 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write CSV, JSON lines or Parquet, by the file's ending, whole or not at all.
 
+        What is known of the framing is written beside it.
+
         Raises:
-            ManifestError: another ending, or the disk refuses.
+            ManifestError: another ending, the disk refuses, or the folder holds the manifest of
+                faces that were cut in another way.
         """
         writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
         if path.suffix not in writers:
@@ -118,6 +149,8 @@ class Manifest:
         partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self.framing is not None:
+                _write_framing(self.framing, path.parent)
             writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
             os.replace(partial, path)
         except OSError as error:
@@ -162,7 +195,60 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
             raise ManifestError(f"{path}, row {number}: {error}") from None
     if not samples:
         raise ManifestError(f"{path} holds no rows")
-    return Manifest(tuple(samples), base)
+    return Manifest(tuple(samples), base, read_framing(path.parent))
+
+
+def read_framing(folder: Path) -> Framing | None:
+    """Return how the faces of a folder's manifests were cut; None if nothing says so.
+
+    Raises:
+        ManifestError: the file is damaged.
+    """
+    for name, keys in ((FRAMING, ("face_margin", "face_align")), (PREPARED, ("margin", "align"))):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_bytes())
+            margin, align = (content[key] for key in keys)
+            if align in {True, False} and float(margin) > 0:
+                return Framing(float(margin), bool(align))
+        except (ValueError, TypeError, KeyError):
+            pass
+        if name == FRAMING:
+            raise ManifestError(
+                f'{path} is damaged; expected {{"face_margin": 1.3, "face_align": true}} with how '
+                "the faces beside it were cut; mend or remove it"
+            )
+    return None
+
+
+def settle_framing(settings: DataSettings, manifest: Manifest) -> DataSettings:
+    """Take over how the faces were cut, or stop where the settings say otherwise.
+
+    Weights carry the framing of their training faces, and `Predictor` cuts later faces by it: a
+    wrong one makes every later verdict worse and no training loss higher.
+
+    Args:
+        settings: their own values stand where the manifest says nothing.
+        manifest: of the training faces.
+
+    Raises:
+        ConfigError: ``data.face_margin`` or ``data.face_align`` is set to something else.
+    """
+    known = manifest.framing
+    if known is None:
+        return settings
+    told = {"face_margin": known.margin, "face_align": known.align}
+    for name, value in told.items():
+        own = getattr(settings, name)
+        if name in settings.model_fields_set and own != value:
+            raise ConfigError(
+                f"data.{name} = {own} contradicts the data: its faces were cut with {known} "
+                f"({FRAMING} or {PREPARED} beside the manifest); leave data.{name} out of the "
+                "settings, or prepare the faces anew"
+            )
+    return settings.model_copy(update=told)
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -186,6 +272,19 @@ def check_groups(samples: Iterable[Sample]) -> Mapping[str, Sequence[str]]:
     for sample in samples:
         seen.setdefault(sample.group, set()).add(sample.split)
     return {group: sorted(splits) for group, splits in seen.items() if len(splits) > 1}
+
+
+def _write_framing(framing: Framing, folder: Path) -> None:
+    there = read_framing(folder)
+    if there == framing:
+        return
+    if there is not None:
+        raise ManifestError(
+            f"{folder} holds the manifest of faces cut with {there}, and these were cut with "
+            f"{framing}; write to another folder"
+        )
+    with write_whole(folder / FRAMING) as file:
+        json.dump({"face_margin": framing.margin, "face_align": framing.align}, file)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -232,12 +331,20 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in REQUIRED if name not in row]
-    if missing:
-        message = (
-            f"{path} lacks the column(s) {', '.join(missing)}; "
-            f"expected {', '.join(REQUIRED)}, found {', '.join(map(str, row))}"
-        )
-        raise ManifestError(message)
+    if not missing:
+        return
+    found = ", ".join(map(str, row))
+    message = (
+        f"{path} lacks the column(s) {', '.join(missing)}; expected {', '.join(REQUIRED)}, found "
+        f"{found}"
+    )
+    mark = next((mark for mark in ";\t|" if mark in found and len(row) == 1), None)
+    if mark is not None:
+        message += f"; its columns are separated by {mark!r}, a manifest's by commas"
+    raise ManifestError(
+        f"{message}. To make a manifest of a table of your own: "
+        f"mfclip data scan table {path} -o manifest.csv"
+    )
 
 
 def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:

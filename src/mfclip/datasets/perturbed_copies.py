@@ -211,7 +211,8 @@ def _write_manifest(manifest: Manifest, folder: Path, names: dict[Path, str]) ->
         return replace(sample, path=folder.absolute() / _as_png(names[sample.path]))
 
     path = folder / "manifest.csv"
-    Manifest(tuple(map(moved, manifest)), folder.absolute()).write(path)
+    moved_rows = tuple(map(moved, manifest))
+    replace(manifest, samples=moved_rows, root=folder.absolute()).write(path)
     return path
 
 

@@ -3,6 +3,7 @@
 In the output folder::
 
     options.json        what the crops were made with; a second run must ask for the same
+    framing.json        margin and alignment alone: `mfclip train` takes them from here
     crops/ab/*.png      the faces
     records/ab/*.json   one an input, written after its crops: the unit of resuming
     crops.csv           of each crop: source, frame, seconds, person, box, pose
@@ -30,7 +31,7 @@ from typing import Any
 
 import torch
 
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Framing, Manifest, Sample
 from mfclip.datasets.crop_input import (
     PrepareOptions,
     Task,
@@ -117,7 +118,8 @@ def prepare(
     progress("finding faces", resumed, len(tasks))
     for done, _ in enumerate(_run(waiting, workers), start=resumed + 1):
         progress("finding faces", done, len(tasks))
-    return replace(_collect(manifest, tasks, out), resumed=resumed)
+    framing = Framing(options.margin, options.align)
+    return replace(_collect(manifest, tasks, out, framing), resumed=resumed)
 
 
 def _keep_options(path: Path, options: PrepareOptions) -> None:
@@ -195,7 +197,9 @@ def _detector() -> FaceDetector:
     return FaceDetector()
 
 
-def _collect(manifest: Manifest, tasks: Mapping[Path, Task], out: Path) -> PrepareReport:
+def _collect(
+    manifest: Manifest, tasks: Mapping[Path, Task], out: Path, framing: Framing
+) -> PrepareReport:
     """Join the records, in the order of the manifest, to the three tables."""
     samples: list[Sample] = []
     lost: dict[str, Counter[str]] = {"without_face": Counter(), "unreadable": Counter()}
@@ -211,7 +215,7 @@ def _collect(manifest: Manifest, tasks: Mapping[Path, Task], out: Path) -> Prepa
                 samples.append(_crop_sample(sample, tasks[sample.path], out, crop))
     if not samples:
         raise InputError(f"no face in any of {len(tasks)} inputs; the reasons are in {failures}")
-    Manifest(tuple(samples), out).write(out / "manifest.csv")
+    Manifest(tuple(samples), out, framing).write(out / "manifest.csv")
     return PrepareReport(
         inputs=len(tasks),
         resumed=0,

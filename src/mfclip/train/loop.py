@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mfclip.batch import Batch
 from mfclip.config import RunConfig, dump_toml
-from mfclip.data.manifest import Manifest
+from mfclip.data.manifest import Manifest, settle_framing
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
 from mfclip.runtime.memory import keep_freed_memory, peak_memory
@@ -55,12 +55,15 @@ def train(
         max_steps: stop after so many optimiser steps, checkpoint written; None for all.
 
     Raises:
-        ConfigError: no manifest given, `out` holds another run, or an impossible setting.
+        ConfigError: no manifest given, `out` holds another run, an impossible setting, or one that
+            contradicts how the faces were cut.
         ManifestError: files are missing, a split is empty, or the shards hold other faces.
         WeightsError: the checkpoint to resume from is damaged.
         TrainingError: loss or weights are not finite, or `out` cannot be written.
     """
     manifest = open_manifest(config)
+    data = settle_framing(config.data, manifest)
+    config = config.model_copy(update={"data": data})
     if (out / LAST).exists() and not resume:
         raise ConfigError(f"{out} already holds a run; go on with --resume or give another --out")
     with _explain_unwritable(out), join_processes(device) as processes:

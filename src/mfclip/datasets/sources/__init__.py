@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mfclip.datasets.sources.celebdf import CELEBDF_V1, CELEBDF_V2
+from mfclip.datasets.sources.celebdf import CELEBDF_PP, CELEBDF_V1, CELEBDF_V2
 from mfclip.datasets.sources.contract import ScanOptions, ScanResult, Source, count_items
 from mfclip.datasets.sources.deeperforensics import DEEPERFORENSICS
 from mfclip.datasets.sources.deepfakebench import DEEPFAKEBENCH
@@ -29,6 +29,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "faceforensics": FACEFORENSICS,
         "celebdf_v1": CELEBDF_V1,
         "celebdf_v2": CELEBDF_V2,
+        "celebdf_pp": CELEBDF_PP,
         "dfdc": DFDC,
         "dfdcp": DFDCP,
         "deeperforensics": DEEPERFORENSICS,

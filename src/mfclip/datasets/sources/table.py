@@ -70,15 +70,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise broken(TITLE, "a .csv, .jsonl or .parquet file", path, PAGE)
     rows: list[dict[str, Any]]
-    if path.suffix == ".csv":
+    if path.suffix in {".csv", ".tsv", ".txt"}:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            heading = file.readline()
+            # spreadsheets of many countries write semicolons, since the comma marks decimals
+            mark = max(",;\t|", key=heading.count)
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=mark))
     elif path.suffix == ".jsonl":
         rows = [_read_object(line, path) for line in read_lines(path)]
     elif path.suffix == ".parquet":
         rows = require("pyarrow.parquet", extra="train").read_table(path).to_pylist()
     else:
-        raise ManifestError(f"expected a .csv, .jsonl or .parquet file, but got {path.name}")
+        raise ManifestError(f"expected a .csv, .tsv, .jsonl or .parquet file, but got {path.name}")
     if not rows:
         raise ManifestError(f"{path} holds no rows")
     return rows
