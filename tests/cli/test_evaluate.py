@@ -180,6 +180,17 @@ def test_several_manifests_are_compared(films: Path, weights: Path) -> None:
     assert f"Cross-AUC {read['frame']['cross_auc']:.3f}" in " ".join(done.stdout.split())
 
 
+def test_faces_cut_in_another_way_are_told(data: Path, weights: Path) -> None:
+    file = read_weights(weights)
+    card = {**file.card, "face_margin": 1.15, "face_align": False}
+    write_weights(WeightFile(file.tensors, file.settings, card), data / "cut.safetensors")
+    (data / "framing.json").write_text('{"face_margin": 1.3, "face_align": true}')
+    done = evaluate(data / "cut.safetensors", "--out", "res")
+    assert "warning: m: these faces were cut with margin 1.3, aligned" in done.stderr
+    (data / "framing.json").write_text('{"face_margin": 1.15, "face_align": false}')
+    assert "warning" not in evaluate(data / "cut.safetensors", "--out", "res").stderr
+
+
 def test_manifests_that_cannot_be_told_apart_are_refused(data: Path, weights: Path) -> None:
     message = refusal(evaluate(weights, "--manifest", "./m.csv"), ConfigError)
     assert "differ in file or folder name" in message

@@ -94,6 +94,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
         engine=engine,
         precision=precision,
     )
+    for name, rows in manifests.items():
+        note = evaluator.framing_note(rows)
+        if note:
+            typer.echo(f"warning: {name}: {note}", err=True)
     console = Console(stderr=True)
     with refuse_unwritable(out), Progress(console=console, transient=True) as bar:
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from mfclip.config import EvaluateSettings
-from mfclip.data.manifest import Manifest
+from mfclip.data.manifest import Framing, Manifest
 from mfclip.detectors import load_detector
 from mfclip.engines import load_engine
 from mfclip.engines.detector import EngineDetector
@@ -83,6 +83,19 @@ class Evaluator:
                 f"videos are to be counted, but no row of split '{self.split}' has a video_id; "
                 "'mfclip data prepare' writes it for the frames of videos, or count frames"
             )
+
+    def framing_note(self, manifest: Manifest) -> str | None:
+        """Say so if the faces were cut in another way than those that the weights learned from."""
+        own, card = manifest.framing, self.card
+        if own is None or "face_margin" not in card or "face_align" not in card:
+            return None
+        learned = Framing(float(card["face_margin"]), bool(card["face_align"]))
+        if learned == own:
+            return None
+        return (
+            f"these faces were cut with {own}, those that the weights learned from with {learned}: "
+            "the figures are of a detector that sees faces unlike its own"
+        )
 
     def run(self, manifest: Manifest, out: Path, *, progress: Progress | None = None) -> Evaluated:
         """Score a manifest's split and write scores and metrics.
