@@ -21,6 +21,7 @@ from mfclip.datasets.sources.generator_folders import (
     GENERATOR_FOLDERS,
 )
 from mfclip.datasets.sources.genface import GENFACE
+from mfclip.datasets.sources.huggingface import HUGGINGFACE
 from mfclip.datasets.sources.table import TABLE
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -41,6 +42,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "generator_folders": GENERATOR_FOLDERS,
         "folders": FOLDERS,
         "table": TABLE,
+        "huggingface": HUGGINGFACE,
     }
 )
 """Name on the command line -> source."""

@@ -66,12 +66,12 @@ def _find_generators(root: Path) -> Mapping[Path, Labels]:
         and not any(part.lower() in (*_REAL, *_FAKE) for part in folder.parts[:-1])
     }
     unknown = [folder for folder in holding if folder.name and folder.name.lower() not in known]
-    names = {folder.name for folder in unknown if folder.parent in beside}
+    generators = {folder.name for folder in unknown if folder.parent in beside}
     return {
         folder: Labels(True, generator=folder.name)
         for folder in unknown
         if folder.parent in beside
-        or (folder.name in names and folder.parent.name.lower() in SPLIT_FOLDERS)
+        or (folder.name in generators and folder.parent.name.lower() in SPLIT_FOLDERS)
     }
 
 
