@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from mfclip.cli.app import app
+from mfclip.data.dataset import RECONSTRUCTED, SELF_BLENDED, FaceDataset
 from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
+from mfclip.data.sampling import FORGED_HALF, REAL_HALF
 from mfclip.datasets.reconstruct import reconstruct
 from mfclip.errors import ConfigError, ManifestError
 from mfclip.labels import Labels
-from mfclip.media.reconstruction import Reconstructor, jpeg, recode
+from mfclip.media.reconstructors import Reconstructor, jpeg, recode
 
 FAKE = Labels(True, "face_swap", "gan", "Swapper")
 REAL = Labels(False, generator="Camera")
@@ -41,34 +43,45 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_maps_are_the_difference_of_original_and_twin(pictures: Manifest, tmp_path: Path) -> None:
-    report = reconstruct(pictures, tmp_path / "out", jpeg(40))
-    maps = read_manifest(report.maps)
+def test_maps_are_what_the_twin_has_lost(pictures: Manifest, tmp_path: Path) -> None:
+    report = reconstruct(pictures, tmp_path / "out", jpeg(40), "maps")
+    maps = read_manifest(report.manifest)
     known = [(s.labels, s.split, s.group) for s in pictures]
     assert [(s.labels, s.split, s.group) for s in maps] == known
     assert maps.framing == pictures.framing
     for source, sample in zip(pictures, maps, strict=True):
-        name = sample.path.relative_to(tmp_path / "out" / "maps")
-        original, twin = (read(tmp_path / "out" / part / name) for part in ("originals", "twins"))
-        expected = np.asarray(recode(Image.open(source.path).convert("RGB"), 90)).astype(int)
-        assert (original == expected).all()  # compressed alike first, real or fake
-        assert np.abs(read(sample.path) - np.abs(original - twin)).max() <= 1
+        # compressed alike first, real or fake, whatever the file was
+        given = recode(Image.open(source.path).convert("RGB"), 90)
+        lost = np.abs(np.asarray(given).astype(int) - np.asarray(recode(given, 40)).astype(int))
+        assert np.abs(read(sample.path) - lost).max() <= 1
         assert sample.path.suffix == ".png"
 
 
 def test_twins_stand_beside_their_reals(pictures: Manifest, tmp_path: Path) -> None:
     report = reconstruct(pictures, tmp_path / "out", jpeg(40))
-    assert report.twins is not None
-    rows = read_manifest(report.twins).samples
-    twin = Labels(True, "entire_face_synthesis", "graphics", "twin-jpeg-40")
+    rows = read_manifest(report.manifest).samples
+    twin = Labels(True, "attribute_manipulation", "graphics", "twin-jpeg-40")
     assert [s.labels for s in rows] == [REAL, twin, REAL, twin]
     assert [(s.split, s.group) for s in rows] == [("train", "g0")] * 2 + [("test", "g1")] * 2
     for real, fake in (rows[:2], rows[2:]):
-        assert real.path.name == fake.path.name
-        assert read(real.path).shape == read(fake.path).shape
+        assert (real.path.parent, real.path.stem) == (tmp_path / "raw", fake.path.stem)
+        expected = recode(Image.open(real.path).convert("RGB"), 40)
+        assert (read(fake.path) == np.asarray(expected)).all()  # aligned, of the picture as it is
 
 
-def test_a_second_run_makes_only_what_is_missing(pictures: Manifest, tmp_path: Path) -> None:
+def test_training_finds_the_twins(pictures: Manifest, tmp_path: Path) -> None:
+    reconstruct(pictures, tmp_path / "out", jpeg(5))
+    dataset = FaceDataset(pictures, resize=40, image_size=40, twins=tmp_path / "out" / "twins")
+    (real, fake) = (dataset[0, 1, role] for role in (REAL_HALF, FORGED_HALF))
+    assert not real.labels.is_fake
+    assert fake.labels.is_fake
+    found = {dataset[0, epoch, FORGED_HALF].labels for epoch in range(12)}
+    assert found == {RECONSTRUCTED, SELF_BLENDED}
+
+
+def test_a_second_run_makes_only_what_is_missing_or_changed(
+    pictures: Manifest, tmp_path: Path
+) -> None:
     calls: list[int] = []
     inner = jpeg(40)
 
@@ -77,42 +90,52 @@ def test_a_second_run_makes_only_what_is_missing(pictures: Manifest, tmp_path: P
         return inner.run(images)
 
     counted = Reconstructor(inner.name, inner.family, run)
-    reconstruct(pictures, tmp_path / "out", counted, batch_size=8)
+    reconstruct(pictures, tmp_path / "out", counted, "maps", batch_size=8)
     assert calls == [2, 2]  # neighbours of one size together
-    made = sorted((tmp_path / "out" / "twins").rglob("*.png"))
-    made[0].unlink()
-    report = reconstruct(pictures, tmp_path / "out", counted)
-    assert calls == [2, 2, 1]
-    assert (report.pictures, report.kept) == (4, 3)
+    sorted((tmp_path / "out" / "maps").rglob("*.png"))[0].unlink()
+    Image.new("RGB", (48, 48), "red").save(pictures[1].path)
+    report = reconstruct(pictures, tmp_path / "out", counted, "maps")
+    assert calls == [2, 2, 2]
+    assert (report.pictures, report.kept) == (4, 2)
     with pytest.raises(ConfigError, match=r"made otherwise .*jpeg-40.* and now .*jpeg-41"):
-        reconstruct(pictures, tmp_path / "out", jpeg(41))
+        reconstruct(pictures, tmp_path / "out", jpeg(41), "maps")
 
 
 def test_pictures_are_brought_to_the_size_that_a_network_takes(
     pictures: Manifest, tmp_path: Path
 ) -> None:
-    wide = Image.new("RGB", (60, 30))
-    wide.save(pictures[0].path)
-    report = reconstruct(pictures, tmp_path / "out", replace(jpeg(40), size=32))
-    assert {read(s.path).shape for s in read_manifest(report.maps)} == {(32, 32, 3)}
+    Image.new("RGB", (60, 30)).save(pictures[0].path)
+    report = reconstruct(pictures, tmp_path / "out", replace(jpeg(40), size=32), "maps")
+    assert {read(s.path).shape for s in read_manifest(report.manifest)} == {(32, 32, 3)}
 
 
 def test_what_cannot_be_read_is_named_and_left_out(pictures: Manifest, tmp_path: Path) -> None:
     pictures[1].path.write_text("no picture")
     pictures[2].path.unlink()
-    report = reconstruct(pictures, tmp_path / "out", jpeg(40))
+    report = reconstruct(pictures, tmp_path / "out", jpeg(40), "maps")
     assert set(report.failures) == {pictures[1].path, pictures[2].path}
-    assert len(read_manifest(report.maps)) == 2
+    assert len(read_manifest(report.manifest)) == 2
     text = (tmp_path / "out" / "failures.csv").read_text()
     assert "1.png" in text
     assert "not a picture" in text
     for sample in pictures:
         sample.path.write_text("no picture")
     with pytest.raises(ManifestError, match="none of 4 pictures could be read"):
-        reconstruct(pictures, tmp_path / "all", jpeg(40))
+        reconstruct(pictures, tmp_path / "all", jpeg(40), "maps")
 
 
-def run(*words: object) -> object:
+def test_pictures_that_would_be_one_file_are_refused(pictures: Manifest, tmp_path: Path) -> None:
+    other = pictures[0].path.with_suffix(".png")
+    Image.open(pictures[0].path).save(other)
+    more = replace(pictures, samples=(*pictures.samples, replace(pictures[0], path=other)))
+    with pytest.raises(ManifestError, match="2 pictures differ in their ending alone"):
+        reconstruct(more, tmp_path / "out", jpeg(40))
+    fakes = pictures.where(lambda sample: sample.labels.is_fake)
+    with pytest.raises(ManifestError, match="twins are made of real faces"):
+        reconstruct(fakes, tmp_path / "out", jpeg(40))
+
+
+def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["data", "reconstruct", *map(str, words)])
 
 
@@ -121,8 +144,8 @@ def test_the_command(pictures: Manifest, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(tmp_path / "raw" / "m.csv", "-o", out, "--with", "resize:3", "--device", "cpu")
     assert done.exit_code == 0, done.exception
-    assert "4 pictures reconstructed with resize-3" in done.stdout
-    assert "twins.csv" in done.stdout
+    assert "2 pictures reconstructed with resize-3" in done.stdout
+    assert f"twins -> {out / 'twins.csv'}" in done.stdout
     for words, message in (
         (("--with", "magic"), "expected --with to be one of [jpeg, resize"),
         (("--with", "jpeg:high"), "expected --with jpeg:NUMBER"),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mfclip.errors import ConfigError, WeightsError
-from mfclip.media import reconstruction
-from mfclip.media.reconstruction import (
+from mfclip.media import reconstructors
+from mfclip.media.reconstructors import (
     Autoencoder,
     ddim_steps,
     dire_map,
@@ -81,7 +81,7 @@ def test_the_map_is_truncated_and_clamped() -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: reconstruction.jpeg(60), lambda: reconstruction.resize(2)], ids=str
+    "build", [lambda: reconstructors.jpeg(60), lambda: reconstructors.resize(2)], ids=str
 )
 def test_simple_ways_keep_the_size_and_stay_close(build: object) -> None:
     made = build().run(waves(2, 33)[:, :, :20])  # type: ignore[operator]
@@ -93,14 +93,14 @@ def test_simple_ways_keep_the_size_and_stay_close(build: object) -> None:
 def test_stronger_compression_loses_more() -> None:
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     lost = [
-        float((reconstruction.jpeg(quality).run(images) - images).abs().mean())
+        float((reconstructors.jpeg(quality).run(images) - images).abs().mean())
         for quality in (95, 60, 20)
     ]
     assert lost == sorted(lost)
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: reconstruction.jpeg(0), lambda: reconstruction.resize(1)]
+    "wrong", [lambda: reconstructors.jpeg(0), lambda: reconstructors.resize(1)]
 )
 def test_impossible_strengths_are_refused(wrong: object) -> None:
     with pytest.raises(ConfigError):
@@ -115,7 +115,7 @@ def test_an_autoencoder_learns_saves_and_takes_any_size(tmp_path: Path) -> None:
         before, after = ((each(images) - images).abs().mean() for each in (first, network))
     assert float(after) < 0.7 * float(before)
     save_autoencoder(network, tmp_path / "a.safetensors")
-    loaded = reconstruction.autoencoder(tmp_path / "a.safetensors")
+    loaded = reconstructors.autoencoder(tmp_path / "a.safetensors")
     with torch.inference_mode():
         assert torch.equal(loaded.run(images), network(images))
     assert loaded.run(waves(1, 30)).shape == (1, 3, 30, 30)
@@ -124,10 +124,10 @@ def test_an_autoencoder_learns_saves_and_takes_any_size(tmp_path: Path) -> None:
 
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights at"):
-        reconstruction.autoencoder(tmp_path / "absent.safetensors")
-    reconstruction.write_tensors({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {})
+        reconstructors.autoencoder(tmp_path / "absent.safetensors")
+    reconstructors.write_tensors({"a": torch.zeros(1)}, tmp_path / "b.safetensors", {})
     with pytest.raises(WeightsError, match="holds no autoencoder: expected format"):
-        reconstruction.autoencoder(tmp_path / "b.safetensors")
+        reconstructors.autoencoder(tmp_path / "b.safetensors")
 
 
 def test_equal_weights_have_equal_names(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_equal_weights_have_equal_names(tmp_path: Path) -> None:
     one, other = Autoencoder(4), Autoencoder(4)
     for number, network in enumerate((one, one, other)):
         save_autoencoder(network, tmp_path / f"{number}.safetensors")
-    names = [reconstruction.autoencoder(tmp_path / f"{n}.safetensors").name for n in range(3)]
+    names = [reconstructors.autoencoder(tmp_path / f"{n}.safetensors").name for n in range(3)]
     assert names[0] == names[1] != names[2]
 
 
@@ -151,7 +151,7 @@ def test_networks_of_diffusers_are_loaded_from_a_folder(tmp_path: Path) -> None:
     }
     network = diffusers.UNet2DModel(out_channels=6, **sizes, **blocks).eval()
     network.save_pretrained(tmp_path / "unet")
-    found = reconstruction.diffusion(tmp_path / "unet", steps=4)
+    found = reconstructors.diffusion(tmp_path / "unet", steps=4)
     assert (found.size, found.family) == (16, "diffusion")
     images = waves(2, 16)
 
@@ -170,8 +170,8 @@ def test_networks_of_diffusers_are_loaded_from_a_folder(tmp_path: Path) -> None:
         up_block_types=("UpDecoderBlock2D",) * 2,
     )
     coder.save_pretrained(tmp_path / "vae")
-    made = reconstruction.vae(tmp_path / "vae").run(waves(1, 17))
+    made = reconstructors.vae(tmp_path / "vae").run(waves(1, 17))
     assert made.shape == (1, 3, 17, 17)
     with pytest.raises(WeightsError, match="holds no UNet2DModel with safetensors weights"):
-        reconstruction.diffusion(tmp_path / "absent", steps=4)
+        reconstructors.diffusion(tmp_path / "absent", steps=4)
     assert np.isfinite(made.numpy()).all()

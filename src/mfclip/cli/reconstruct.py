@@ -1,10 +1,10 @@
-"""``mfclip data reconstruct``: pictures -> twins of the reals, and maps of what was lost."""
+"""``mfclip data reconstruct``: pictures -> twins of the reals, or maps of what was lost."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,12 +15,13 @@ from mfclip.data.manifest import read_manifest
 from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mfclip.media.reconstruction import Reconstructor
+    from mfclip.media.reconstructors import Reconstructor
 
 KINDS = {
     "jpeg": "jpeg:75, compress at this quality",
     "resize": "resize:2, shrink by this factor and enlarge",
     "autoencoder": "a small one; without --weights it is trained on the reals of split train",
+    "superres": "--weights FOLDER of a TensorFlow.js network that enlarges (upscaler.js)",
     "vae": "--weights FOLDER of an AutoencoderKL (diffusers)",
     "diffusion": "--weights FOLDER of a UNet2DModel (diffusers), inverted and sampled as in DIRE",
 }
@@ -37,8 +38,12 @@ def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
     ] = "jpeg:75",
     weights: Annotated[Path | None, typer.Option(help="Of autoencoder, vae or diffusion.")] = None,
     steps: Annotated[int, typer.Option(help="Calls each way of diffusion.")] = 20,
+    write: Annotated[
+        Literal["twins", "maps"],
+        typer.Option(help="Twins of the real faces, or maps of what every picture loses."),
+    ] = "twins",
     quality: Annotated[
-        int, typer.Option(help="JPEG quality of all pictures before; 0 leaves it out.")
+        int, typer.Option(help="JPEG quality of all pictures before maps; 0 leaves it out.")
     ] = 90,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of an autoencoder's training.")] = 10,
@@ -46,10 +51,11 @@ def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of an autoencoder's training.")] = 0,
 ) -> None:
-    """Reconstruct pictures: twins.csv pairs each real with its twin, maps.csv holds what was lost.
+    """Reconstruct faces: twins of the reals to learn from, or maps of what was lost (DIRE).
 
-    Train on twins with data.sampling=paired. Train on maps what DIRE trains on. A run that was
-    stopped goes on where it was when the same command is given again.
+    Train on twins with data.twins=OUT/twins, or on OUT/twins.csv with data.sampling=paired; on
+    maps with data.manifest=OUT/maps.csv. A run that was stopped goes on when the same command is
+    given again.
     """
     from mfclip.datasets.reconstruct import fit_on_reals  # noqa: PLC0415
     from mfclip.datasets.reconstruct import reconstruct as run  # noqa: PLC0415
@@ -74,13 +80,17 @@ def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
             weights = fit_on_reals(rows, out / FITTED, epochs=epochs, seed=seed, progress=report)
         found = _build(kind, strength, weights, steps, place)
         result = run(
-            rows, out, found, quality=quality or None, batch_size=batch_size, progress=report
+            rows,
+            out,
+            found,
+            write,
+            quality=quality or None,
+            batch_size=batch_size,
+            progress=report,
         )
     before = f" ({result.kept} done by an earlier run)" if result.kept else ""
     typer.echo(f"{result.pictures} pictures{before} reconstructed with {found.name}")
-    if result.twins is not None:
-        typer.echo(f"reals and their twins -> {result.twins}")
-    typer.echo(f"maps -> {result.maps}")
+    typer.echo(f"{write} -> {result.manifest}")
     if result.failures:
         typer.echo(f"{len(result.failures)} could not be read: {out / 'failures.csv'}")
 
@@ -101,16 +111,18 @@ def _parse(text: str) -> tuple[str, float]:
 def _build(
     kind: str, strength: float, weights: Path | None, steps: int, device: str
 ) -> Reconstructor:
-    from mfclip.media import reconstruction  # noqa: PLC0415
+    from mfclip.media import reconstructors  # noqa: PLC0415
 
     if kind == "jpeg":
-        return reconstruction.jpeg(int(strength))
+        return reconstructors.jpeg(int(strength))
     if kind == "resize":
-        return reconstruction.resize(strength)
+        return reconstructors.resize(strength)
     if weights is None:
         raise ConfigError(f"--with {kind} needs --weights FOLDER: {KINDS[kind]}")
     if kind == "autoencoder":
-        return reconstruction.autoencoder(weights, device)
+        return reconstructors.autoencoder(weights, device)
+    if kind == "superres":
+        return reconstructors.super_resolution(weights)
     if kind == "vae":
-        return reconstruction.vae(weights, device)
-    return reconstruction.diffusion(weights, steps, device)
+        return reconstructors.vae(weights, device)
+    return reconstructors.diffusion(weights, steps, device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mfclip.batch import Batch
-from mfclip.data.manifest import Manifest, relative_name
+from mfclip.data.manifest import Manifest, inside_name
 from mfclip.data.sampling import AS_IT_IS, FORGED_HALF
 from mfclip.errors import InputError
 from mfclip.labels import Labels
@@ -155,7 +155,7 @@ class FaceDataset(Dataset[FaceItem]):
     def _twin(self, index: int) -> Pixels | None:
         if self.twins is None:
             return None
-        name = relative_name(self.manifest[index].path, self.manifest.root)
+        name = inside_name(self.manifest[index].path, self.manifest.root)
         path = (self.twins / name).with_suffix(".png")
         if not path.is_file():
             return None

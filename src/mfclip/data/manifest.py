@@ -261,6 +261,20 @@ def relative_name(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
+def inside_name(path: Path, root: Path) -> str:
+    """Return a name for something made of a picture, to be put below any folder.
+
+    The path below the root; of outsiders the whole path below a folder ``outside``.
+
+    Example:
+        >>> inside_name(Path("/photos/1.jpg"), Path("/set"))
+        'outside/photos/1.jpg'
+    """
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return Path("outside", *path.parts[1:]).as_posix()
+
+
 def check_files(manifest: Manifest) -> list[Path]:
     """Return the files that the manifest names and the disk does not hold."""
     return [sample.path for sample in manifest if not sample.path.is_file()]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Manifest, Sample, inside_name
 from mfclip.errors import ConfigError, InputError, ManifestError, require
 from mfclip.media.images import read_image
 from mfclip.media.perturbations import (
@@ -101,7 +101,7 @@ def perturb_manifest(
         MissingExtraError: VC is asked for and PyAV is not installed.
     """
     _check(kinds, levels)
-    names = {sample.path: copy_name(sample.path, manifest.root) for sample in manifest}
+    names = {sample.path: inside_name(sample.path, manifest.root) for sample in manifest}
     cells = {
         (kind, level): out_dir / _cell(kind, level, scale_blocks=scale_blocks)
         for kind in dict.fromkeys(kinds)
@@ -155,13 +155,6 @@ def _targets(
     return tuple(
         (level, folder / _as_png(name)) for (of, level), folder in cells.items() if of == kind
     )
-
-
-def copy_name(path: Path, root: Path) -> str:
-    """Return the path below the root, or the whole path below a folder for outsiders."""
-    if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return Path("outside", *path.parts[1:]).as_posix()
 
 
 def _as_png(name: str) -> str:

@@ -1,18 +1,17 @@
-"""A manifest's pictures reconstructed: aligned twins of the reals, and maps of what was lost.
+"""A manifest's pictures reconstructed: twins of the reals, or maps of what was lost.
 
 In the output folder::
 
     reconstruction.json    what reconstructed; a second run must ask for the same
-    originals/ab/*.png     the pictures as the reconstructor saw them
-    twins/ab/*.png         their reconstructions, aligned to the pixel
-    maps/ab/*.png          |original - reconstruction|, of every picture
+    twins/**.png           reconstructions of the reals, where `data.twins` looks for them
     twins.csv              each real and its twin, a fake of the same group and split
+    maps/**.png            |picture - reconstruction|, of every picture
     maps.csv               a map for each picture, with its labels, split and group
     failures.csv           what could not be read, and why
 
-All pictures, real or fake, are compressed alike *before* they are reconstructed, and all that is
-written is PNG: in DIRE's own code a map was written in its picture's format, which gave the label
-away (its issues 11 and 41).
+All that is written is PNG, whatever it was made of: in DIRE's own code a map was written in its
+picture's format, which gave the label away (its issues 11 and 41). For maps all pictures are also
+compressed alike before they are reconstructed.
 """
 
 from __future__ import annotations
@@ -21,19 +20,22 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Manifest, Sample, inside_name
 from mfclip.errors import ConfigError, InputError, ManifestError
 from mfclip.labels import Labels
 from mfclip.media.images import read_image
-from mfclip.media.reconstruction import (
+from mfclip.media.reconstructors import (
     Reconstructor,
     dire_map,
     fit_autoencoder,
@@ -44,10 +46,14 @@ from mfclip.media.reconstruction import (
 from mfclip.runtime.parallel import Progress, silent
 from mfclip.runtime.whole_file import write_whole
 
+Product: TypeAlias = Literal["twins", "maps"]
+
 SETTINGS = "reconstruction.json"
-PARTS = ("originals", "twins", "maps")
 QUALITY = 90
-"""JPEG quality in which every picture is compressed first."""
+"""JPEG quality in which every picture is compressed before its map is made."""
+
+SOURCE = "source-sha256"
+"""Text of a PNG: hash of the picture that it was made of, so that a changed one is made anew."""
 
 FIT_BATCH, FIT_SIDE = 16, 128
 """Pictures a step, and their side in pixels, when an autoencoder is trained."""
@@ -58,17 +64,15 @@ class ReconstructReport:
     """What came of it.
 
     Attributes:
-        pictures: of the manifest.
+        pictures: that were to be reconstructed.
         kept: those that an earlier run had finished.
-        twins: manifest of the reals and their twins; None if there was no real.
-        maps: manifest of the maps.
+        manifest: of the twins and their reals, or of the maps.
         failures: picture -> why it could not be read.
     """
 
     pictures: int
     kept: int
-    twins: Path | None
-    maps: Path
+    manifest: Path
     failures: dict[Path, str]
 
 
@@ -76,7 +80,8 @@ class ReconstructReport:
 class _Job:
     """One picture that is to be reconstructed."""
 
-    key: str
+    target: Path
+    source_hash: str
     pixels: torch.Tensor
 
 
@@ -84,73 +89,68 @@ def reconstruct(
     manifest: Manifest,
     out: Path,
     reconstructor: Reconstructor,
+    product: Product = "twins",
     *,
     quality: int | None = QUALITY,
     batch_size: int = 16,
     progress: Progress = silent,
 ) -> ReconstructReport:
-    """Reconstruct every picture of a manifest.
+    """Reconstruct the pictures of a manifest and write what is made of them.
 
-    What an earlier run finished is kept: a file's name is a hash of the picture's bytes and of what
-    reconstructs it.
+    What an earlier run finished is kept, unless the picture has changed since.
 
     Args:
         manifest: pictures; videos have to be prepared first.
         out: folder to write to.
         reconstructor: how.
-        quality: of the JPEG compression that all pictures go through first; None leaves it out.
+        product: ``twins`` reconstructs the reals; ``maps`` everything.
+        quality: of the JPEG compression that all pictures go through before maps are made; None
+            leaves it out. Twins are made of the pictures as they are.
         batch_size: pictures reconstructed together, where neighbours have one size.
         progress: told the pictures done.
 
     Raises:
         ConfigError: `out` holds reconstructions that were made otherwise.
-        ManifestError: not one picture could be read.
+        ManifestError: there is no real face to make a twin of, two pictures differ in their ending
+            alone, or not one could be read.
     """
     out = out.absolute()
+    chosen = manifest if product == "maps" else manifest.where(lambda s: not s.labels.is_fake)
+    if not chosen.samples:
+        raise ManifestError("twins are made of real faces, and the manifest holds none")
+    quality = quality if product == "maps" else None
     _keep_settings(out, {"reconstructor": reconstructor.name, "quality": quality})
-    keys: dict[Path, str] = {}
+    targets = {s.path: _target(s.path, manifest.root, out / product) for s in chosen}
+    _refuse_twofold(targets)
     failures: dict[Path, str] = {}
-    waiting: list[Path] = []
-    for path in dict.fromkeys(sample.path for sample in manifest):
+    waiting: list[tuple[Path, str]] = []
+    for path, target in targets.items():
         try:
-            digest = hashlib.sha256(path.read_bytes())
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             failures[path] = error.strerror or str(error)
             continue
-        keys[path] = digest.hexdigest()[:20]
-        if not all(_place(out, part, keys[path]).is_file() for part in PARTS):
-            waiting.append(path)
-    kept = len(keys) - len(waiting)
-    done = len(keys) - len(waiting) + len(failures)
-    total = len(keys) + len(failures)
-    progress("reconstructing", done, total)
-    jobs = _read(waiting, keys, reconstructor, quality, failures)
+        if _made_of(target) != digest:
+            waiting.append((path, digest))
+    done = len(targets) - len(waiting)
+    kept = done - len(failures)
+    progress("reconstructing", done, len(targets))
+    jobs = _read(waiting, targets, reconstructor, quality, failures)
     for batch in _batches(jobs, batch_size):
-        _write_batch(batch, reconstructor, out)
+        _write_batch(batch, reconstructor, product)
         done += len(batch)
-        progress("reconstructing", done, total)
-    for path in failures:
-        keys.pop(path, None)
+        progress("reconstructing", done, len(targets))
     _write_failures(out / "failures.csv", failures)
-    if not keys:
+    good = chosen.where(lambda sample: sample.path not in failures)
+    if not good.samples:
         first, reason = next(iter(failures.items()))
-        raise ManifestError(f"none of {total} pictures could be read; the first: {first}: {reason}")
-    twins = _twins(manifest, keys, out, reconstructor)
-    if twins.samples:
-        twins.write(out / "twins.csv")
-    maps = tuple(
-        replace(sample, path=_place(out, "maps", keys[sample.path]))
-        for sample in manifest
-        if sample.path in keys
-    )
-    replace(manifest, samples=maps, root=out).write(out / "maps.csv")
-    return ReconstructReport(
-        pictures=total,
-        kept=kept,
-        twins=out / "twins.csv" if twins.samples else None,
-        maps=out / "maps.csv",
-        failures=failures,
-    )
+        message = f"none of {len(targets)} pictures could be read; the first: {first}: {reason}"
+        raise ManifestError(message)
+    made = _map_rows if product == "maps" else _twin_rows
+    rows = tuple(made(good, targets, reconstructor))
+    path = out / f"{product}.csv"
+    replace(manifest, samples=rows, root=out).write(path)
+    return ReconstructReport(len(targets), kept, path, failures)
 
 
 def fit_on_reals(
@@ -163,7 +163,7 @@ def fit_on_reals(
         path: file of the weights.
         epochs: how often each face is seen.
         seed: of the first weights and of the order.
-        progress: told the batches done.
+        progress: told the faces seen.
 
     Raises:
         ConfigError: too few real faces.
@@ -211,14 +211,38 @@ def _keep_settings(out: Path, wanted: dict[str, object]) -> None:
         json.dump(wanted, file)
 
 
+def _target(path: Path, root: Path, folder: Path) -> Path:
+    return (folder / inside_name(path, root)).with_suffix(".png")
+
+
+def _refuse_twofold(targets: dict[Path, Path]) -> None:
+    """Two pictures such as a.jpg and a.png would be written to one file."""
+    counts = Counter(targets.values())
+    twofold = [str(path) for path, target in targets.items() if counts[target] > 1]
+    if twofold:
+        raise ManifestError(
+            f"{len(twofold)} pictures differ in their ending alone, e.g. {', '.join(twofold[:2])}; "
+            "rename them"
+        )
+
+
+def _made_of(target: Path) -> str | None:
+    """Hash of the picture that a file was made of; None if there is no such file."""
+    try:
+        with Image.open(target) as image:
+            return str(image.info.get(SOURCE))
+    except OSError:
+        return None
+
+
 def _read(
-    paths: Iterable[Path],
-    keys: dict[Path, str],
+    waiting: Iterable[tuple[Path, str]],
+    targets: dict[Path, Path],
     reconstructor: Reconstructor,
     quality: int | None,
     failures: dict[Path, str],
 ) -> Iterator[_Job]:
-    for path in paths:
+    for path, digest in waiting:
         try:
             image = Image.fromarray(read_image(path))
         except InputError as error:
@@ -228,7 +252,7 @@ def _read(
             image = _square(image, reconstructor.size)
         if quality is not None:
             image = recode(image, quality)
-        yield _Job(keys[path], _tensor(image))
+        yield _Job(targets[path], digest, _tensor(image))
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
@@ -255,43 +279,37 @@ def _batches(jobs: Iterable[_Job], size: int) -> Iterator[list[_Job]]:
         yield batch
 
 
-def _write_batch(batch: list[_Job], reconstructor: Reconstructor, out: Path) -> None:
+def _write_batch(batch: list[_Job], reconstructor: Reconstructor, product: Product) -> None:
     images = torch.stack([job.pixels for job in batch])
     made = reconstructor.run(images).clamp(0, 1)
-    written = (to_pixels(images), to_pixels(made), dire_map(images, made))
-    for part, pictures in zip(PARTS, written, strict=True):
-        for job, pixels in zip(batch, pictures, strict=True):
-            _write_png(pixels, _place(out, part, job.key))
+    pictures = to_pixels(made) if product == "twins" else dire_map(images, made)
+    for job, pixels in zip(batch, pictures, strict=True):
+        notes = PngInfo()
+        notes.add_text(SOURCE, job.source_hash)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        # whole or not at all, so that a killed run leaves no half picture to be kept
+        partial = job.target.with_name(f".{job.target.name}.partial")
+        Image.fromarray(pixels).save(partial, "PNG", compress_level=3, pnginfo=notes)
+        os.replace(partial, job.target)
 
 
-def _write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write whole or not at all, so that a killed run leaves no half picture to be kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(pixels).save(partial, "PNG", compress_level=3)
-    os.replace(partial, path)
+def _map_rows(
+    good: Manifest,
+    targets: dict[Path, Path],
+    reconstructor: Reconstructor,  # noqa: ARG001 - the labels stay
+) -> Iterator[Sample]:
+    return (replace(sample, path=targets[sample.path]) for sample in good)
 
 
-def _place(out: Path, part: str, key: str) -> Path:
-    return out / part / key[:2] / f"{key}.png"
-
-
-def _twins(
-    manifest: Manifest, keys: dict[Path, str], out: Path, reconstructor: Reconstructor
-) -> Manifest:
-    """Each real as the reconstructor saw it, and its twin beside it."""
+def _twin_rows(
+    good: Manifest, targets: dict[Path, Path], reconstructor: Reconstructor
+) -> Iterator[Sample]:
+    """Each real, and its twin after it."""
     name = f"twin-{reconstructor.name}"
-    fake = Labels(True, "entire_face_synthesis", reconstructor.family, name)
-    samples: list[Sample] = []
-    for sample in manifest:
-        if sample.labels.is_fake or sample.path not in keys:
-            continue
-        key = keys[sample.path]
-        samples += [
-            replace(sample, path=_place(out, "originals", key)),
-            replace(sample, path=_place(out, "twins", key), labels=fake),
-        ]
-    return replace(manifest, samples=tuple(samples), root=out)
+    labels = Labels(True, "attribute_manipulation", reconstructor.family, name)
+    for sample in good:
+        yield sample
+        yield replace(sample, path=targets[sample.path], labels=labels)
 
 
 def _write_failures(path: Path, failures: dict[Path, str]) -> None:

@@ -25,6 +25,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mfclip.errors import ConfigError, WeightsError, require
+from mfclip.media.reconstruction import SuperResolution
+from mfclip.media.reconstruction import reconstruct as enlarge_again
 from mfclip.weights import read_tensors, write_tensors
 
 NoiseModel: TypeAlias = Callable[[Tensor, int], Tensor]
@@ -230,6 +232,17 @@ def vae(folder: Path, device: str = "cpu") -> Reconstructor:
             return _padded(images, stride, decode)
 
     return Reconstructor(f"vae-{_fingerprint(network)}", "autoencoder", run)
+
+
+def super_resolution(folder: Path) -> Reconstructor:
+    """Shrink, and let a super-resolution network enlarge again; see `SuperResolution`."""
+    network = SuperResolution(folder)
+
+    def run(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        made = [enlarge_again(network, pixels) for pixels in to_pixels(images)]
+        return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
+
+    return Reconstructor(f"superres-{_fingerprint(network)}", "autoencoder", run)
 
 
 class Autoencoder(nn.Module):
