@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,10 +170,11 @@ def sample_ddim(
 
 def _move(x: Tensor, predicted: Tensor, bar: float, target: float) -> Tensor:
     """One step of DDIM, from the share of signal `bar` to `target`."""
-    picture = (x / bar**0.5 - (1 / bar - 1) ** 0.5 * predicted).clamp(-1, 1)
+    signal, spread = math.sqrt(bar), math.sqrt(1 / bar - 1)
+    picture = (x / signal - spread * predicted).clamp(-1, 1)
     # the noise that agrees with the clipped picture, not the one predicted
-    noise = (x / bar**0.5 - picture) / (1 / bar - 1) ** 0.5
-    return picture * target**0.5 + noise * (1 - target) ** 0.5
+    noise = (x / signal - picture) / spread
+    return picture * math.sqrt(target) + noise * math.sqrt(1 - target)
 
 
 def diffusion(folder: Path, steps: int, device: str = "cpu") -> Reconstructor:
@@ -203,7 +205,8 @@ def diffusion(folder: Path, steps: int, device: str = "cpu") -> Reconstructor:
     def run(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         x = images.to(device) * 2 - 1
         with torch.inference_mode():
-            return (sample_ddim(invert_ddim(x, noise, spaced), noise, spaced) + 1).cpu() / 2
+            made: Tensor = sample_ddim(invert_ddim(x, noise, spaced), noise, spaced)
+            return (made + 1).cpu() / 2
 
     name = f"diffusion-{steps}-{_fingerprint(network)}"
     return Reconstructor(name, "diffusion", run, int(network.config.sample_size))
@@ -298,7 +301,7 @@ def fit_autoencoder(
     for images in batches:
         loss = (network(images) - images).abs().mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return network.eval()
 
