@@ -200,9 +200,9 @@ def _shown(finding: Finding) -> tuple[str, ...]:
 def _print_verdict(result: Audit) -> None:
     console = Console()
     some = result.num_images + len(result.unreadable) < result.num_listed
-    count = f"{result.num_images} of {result.num_listed}" if some else f"{result.num_images}"
+    read = f"{result.num_images} of {result.num_listed}" if some else f"{result.num_images}"
     more = "; --limit reads more" if some else ""
-    console.print(f"{count} pictures, {escape(result.protocol)}{more}", highlight=False)
+    console.print(f"{read} pictures, {escape(result.protocol)}{more}", highlight=False)
     if result.unreadable:
         count, first = len(result.unreadable), escape(result.unreadable[0])
         console.print(f"{count} files could not be read and were skipped, first: {first}")

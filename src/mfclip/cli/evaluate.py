@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -108,7 +108,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
         if len(manifests) == 1:
             (rows,) = manifests.values()
             found = {"": evaluator.run(rows, out, progress=start(split))}
-            crossed = {}
+            crossed: Mapping[str, object] = {}
         else:
             found, crossed = evaluate_domains(evaluator, manifests, out, started=start)
     for name, each in found.items():
