@@ -7,6 +7,7 @@ import json
 import resource
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -354,3 +355,36 @@ def test_framing_that_equals_the_default_leaves_the_fingerprint_of_a_run(tmp_pat
     config = build_config({"train": {"epochs": 3}})
     data = settle_framing(config.data, framed(tmp_path, Framing(1.3, align=True)))
     assert config.model_copy(update={"data": data}).fingerprint == config.fingerprint
+
+
+FIVE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.75), (0.65, 0.75))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_masks_sources_and_landmarks_there_and_back(tmp_path: Path, ending: str) -> None:
+    plain = Sample(tmp_path / "r.png", Labels(False), "train", "a")
+    full = Sample(
+        tmp_path / "f.png", Labels(True), "train", "a", None, tmp_path / "m.png", "r.png", FIVE
+    )
+    manifest = Manifest((plain, full), tmp_path)
+    manifest.write(tmp_path / f"m{ending}")
+    assert read_manifest(tmp_path / f"m{ending}").samples == manifest.samples
+
+
+def test_without_the_extra_columns_files_and_fingerprints_stay_what_they_were(
+    tmp_path: Path,
+) -> None:
+    plain = framed(tmp_path, None)
+    plain.write(tmp_path / "m.csv")
+    heading = (tmp_path / "m.csv").read_text().splitlines()[0]
+    assert heading == ",".join((*REQUIRED, *OPTIONAL))
+    known = Manifest((replace(plain[0], landmarks=FIVE),), tmp_path)
+    assert known.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize("text", ["0.5 0.5", "a b c d e f g h i j", "9 0.1 " * 5])
+def test_landmarks_that_are_no_five_points_are_refused(tmp_path: Path, text: str) -> None:
+    rows = [{**ROWS[0], "landmarks": text}]
+    write_csv(tmp_path / "m.csv", rows)
+    with pytest.raises(ManifestError, match=r"row 1: expected landmarks as 5 points"):
+        read_manifest(tmp_path / "m.csv")

@@ -80,7 +80,7 @@ class TrainingLoader:
         """
         rows = self._plan.batches(epoch)[start_batch:, self._slice]
         for packed in self._reader.read(
-            [[(int(i), epoch, int(role)) for i, role in row] for row in rows]
+            [[(int(i), epoch, int(role), int(draw)) for i, role, draw in row] for row in rows]
         ):
             if packed.errors:
                 raise InputError(packed.errors[0].message)

@@ -1,6 +1,7 @@
 """The manifest: one row a picture, the only description of a data set that mfclip reads.
 
-Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id``.
+Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id,
+mask_path, source_path, landmarks``.
 Paths are relative to the manifest's folder unless absolute. How the faces were cut out of their
 pictures lies beside it, in ``framing.json``. Source: protocols, GenFace contract.
 """
@@ -28,6 +29,10 @@ SPLITS = ("train", "val", "test")
 
 REQUIRED = ("path", *LEVELS, "split")
 OPTIONAL = ("group", "video_id")
+EXTRA = ("mask_path", "source_path", "landmarks")
+"""Columns that are written only where a row has them."""
+
+NUM_LANDMARKS = 5
 
 FRAMING = "framing.json"
 """File beside a manifest that says how its faces were cut."""
@@ -64,6 +69,11 @@ class Sample:
         group: identity or source; samples of one group never straddle splits. Defaults to
             the video, then to the path.
         video_id: the video the frame was taken from; None for a still picture.
+        mask: picture of which part was forged, white; None if there is none.
+        source: the real picture that a fake was made from, relative to the manifest's root where it
+            lies inside; None if unknown.
+        landmarks: left and right eye, tip of the nose, left and right corner of the mouth, as seen
+            in the picture; x and y as shares of its width and height. None if unknown.
     """
 
     path: Path
@@ -71,6 +81,9 @@ class Sample:
     split: str
     group: str
     video_id: str | None = None
+    mask: Path | None = None
+    source: str | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None
 
     @property
     def target(self) -> int:
@@ -169,7 +182,19 @@ class Manifest:
             "split": sample.split,
             "group": sample.group,
             "video_id": sample.video_id or "",
+            **self._extra(sample),
         }
+
+    def _extra(self, sample: Sample) -> dict[str, str]:
+        """Columns of `EXTRA` that this row has; without any, fingerprints stay what they were."""
+        found = {}
+        if sample.mask is not None:
+            found["mask_path"] = relative_name(sample.mask, self.root)
+        if sample.source is not None:
+            found["source_path"] = sample.source
+        if sample.landmarks is not None:
+            found["landmarks"] = write_landmarks(sample.landmarks)
+        return found
 
 
 def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
@@ -382,12 +407,63 @@ def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
         split=text["split"],
         group=parse_level(text.get("group")) or video_id or text["path"],
         video_id=video_id,
+        **parse_extra(text, root),
     )
+
+
+def parse_extra(text: Mapping[str, str], root: Path) -> dict[str, Any]:
+    """Read the columns of `EXTRA` into fields of a sample.
+
+    Raises:
+        ManifestError: landmarks that are no five points inside the picture.
+    """
+    mask = text.get("mask_path", "").replace("\\", "/")
+    source = text.get("source_path", "").replace("\\", "/")
+    return {
+        "mask": root / mask if mask else None,
+        "source": source or None,
+        "landmarks": parse_landmarks(text.get("landmarks", "")),
+    }
+
+
+def write_landmarks(landmarks: Sequence[tuple[float, float]]) -> str:
+    """Write landmarks as a cell of the table.
+
+    Example:
+        >>> write_landmarks([(0.5, 0.25), (1, 0)])
+        '0.5000 0.2500 1.0000 0.0000'
+    """
+    return " ".join(f"{x:.4f} {y:.4f}" for x, y in landmarks)
+
+
+def parse_landmarks(text: str) -> tuple[tuple[float, float], ...] | None:
+    """Read a cell that `write_landmarks` wrote; None if it is empty.
+
+    Raises:
+        ManifestError: it holds no five points in or near the picture.
+    """
+    if not text.strip():
+        return None
+    try:
+        values = [float(word) for word in text.split()]
+    except ValueError:
+        values = []
+    # a little outside is where a face leaves its crop
+    if len(values) != 2 * NUM_LANDMARKS or not all(-1 <= value <= 2 for value in values):  # noqa: PLR2004
+        raise ManifestError(
+            f"expected landmarks as {NUM_LANDMARKS} points, x and y as shares of width and height "
+            f"with spaces between them, but got {text!r}"
+        )
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _columns(rows: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    return (*REQUIRED, *OPTIONAL, *(name for name in EXTRA if any(name in row for row in rows)))
 
 
 def _write_csv(rows: Sequence[dict[str, str]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, (*REQUIRED, *OPTIONAL))
+        writer = csv.DictWriter(file, _columns(rows))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -400,5 +476,5 @@ def _write_jsonl(rows: Sequence[dict[str, str]], path: Path) -> None:
 def _write_parquet(rows: Sequence[dict[str, str]], path: Path) -> None:
     arrow = require("pyarrow", extra="train")
     parquet = require("pyarrow.parquet", extra="train")
-    columns = {name: [row[name] for row in rows] for name in (*REQUIRED, *OPTIONAL)}
+    columns = {name: [row.get(name, "") for row in rows] for name in _columns(rows)}
     parquet.write_table(arrow.table(columns), path)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mfclip.data.manifest import relative_name
+from mfclip.data.manifest import Sample, relative_name, write_landmarks
 from mfclip.errors import ConfigError, InputError
-from mfclip.media.faces import Face, FaceDetector, crop_face
+from mfclip.media.faces import Face, FaceDetector, crop_face, place_in_crop
 from mfclip.media.images import read_image
 from mfclip.media.tracking import FaceTracker
 from mfclip.media.video import VIDEO_SUFFIXES, Frame, frames
@@ -67,12 +67,15 @@ class Task:
         name: of its files, unique in the output folder.
         out: the output folder.
         options: how.
+        mask: picture of what was forged, cut like its picture; None if there is none. Videos of
+            masks are not read.
     """
 
     source: Path
     name: str
     out: Path
     options: PrepareOptions
+    mask: Path | None = None
 
     @property
     def is_video(self) -> bool:
@@ -92,12 +95,14 @@ class _Crop:
     person: int
     face: Face
     content: bytes
+    mask: bytes | None = None
 
 
-def make_task(source: Path, root: Path, out: Path, options: PrepareOptions) -> Task:
+def make_task(sample: Sample, root: Path, out: Path, options: PrepareOptions) -> Task:
     """Name an input after its file and a hash of its path within the data set."""
+    source = sample.path
     digest = hashlib.sha256(relative_name(source, root).encode()).hexdigest()[:12]
-    return Task(source, f"{source.stem[:40]}-{digest}", out, options)
+    return Task(source, f"{source.stem[:40]}-{digest}", out, options, sample.mask)
 
 
 def read_record(task: Task) -> dict[str, Any] | None:
@@ -139,7 +144,8 @@ def _find(task: Task, detector: FaceDetector) -> Iterator[_Crop]:
         people = tracker.follow([face.box for face in faces])
         for face, person in list(zip(faces, people, strict=True))[: _limit(task)]:
             content = _encode(frame.image, face, task.options)
-            yield _Crop(frame.index, frame.seconds, person, face, content)
+            mask = _cut_mask(task, frame.image.shape, face)
+            yield _Crop(frame.index, frame.seconds, person, face, content, mask)
 
 
 def _limit(task: Task) -> int | None:
@@ -162,6 +168,25 @@ def _main_person(crops: Sequence[_Crop]) -> list[_Crop]:
     return [crop for crop in crops if area[crop.person] == max(area.values())]
 
 
+def _cut_mask(task: Task, shape: tuple[int, ...], face: Face) -> bytes | None:
+    """The part of a mask that belongs to one face, grey, as PNG; None if there is no mask.
+
+    Raises:
+        InputError: the mask cannot be read, or is of another size than its picture.
+    """
+    if task.mask is None or task.is_video or task.mask.suffix.lower() in VIDEO_SUFFIXES:
+        return None
+    mask = read_image(task.mask)
+    if mask.shape != shape:
+        sizes = [" x ".join(map(str, each[1::-1])) for each in (shape, mask.shape)]
+        raise InputError(f"{task.mask}: expected a mask of {sizes[0]} pixels, but got {sizes[1]}")
+    options = task.options
+    crop = crop_face(mask, face, size=options.size, margin=options.margin, align=options.align)
+    buffer = io.BytesIO()
+    Image.fromarray(crop).convert("L").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _encode(image: NDArray[np.uint8], face: Face, options: PrepareOptions) -> bytes:
     crop = crop_face(image, face, size=options.size, margin=options.margin, align=options.align)
     buffer = io.BytesIO()
@@ -173,11 +198,16 @@ def _encode(image: NDArray[np.uint8], face: Face, options: PrepareOptions) -> by
 
 
 def _write(task: Task, crop: _Crop) -> dict[str, Any]:
-    """Write one crop; returns its row of ``crops.csv``, box and landmarks in source pixels."""
+    """Write one crop; returns its row of ``crops.csv``, the box in pixels of the source."""
     ending = "png" if task.options.quality is None else "jpg"
     name = f"{task.name}_{crop.frame:06d}_{crop.person}.{ending}"
     path = Path("crops") / task.name[-2:] / name
     write_whole(task.out / path, crop.content)
+    mask = Path("crops") / task.name[-2:] / f"{path.stem}_mask.png"
+    if crop.mask is not None:
+        write_whole(task.out / mask, crop.mask)
+    options = task.options
+    places = place_in_crop(crop.face, margin=options.margin, align=options.align)
     left, top, right, bottom = (round(side, 1) for side in crop.face.box)
     return {
         "path": path.as_posix(),
@@ -191,6 +221,8 @@ def _write(task: Task, crop: _Crop) -> dict[str, Any]:
         "bottom": bottom,
         "roll": round(crop.face.roll, 1),
         "yaw": round(crop.face.yaw, 1),
+        "landmarks": write_landmarks(places),
+        "mask": mask.as_posix() if crop.mask is not None else "",
     }
 
 

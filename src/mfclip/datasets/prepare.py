@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from mfclip.data.manifest import Framing, Manifest, Sample
+from mfclip.data.manifest import Framing, Manifest, Sample, parse_landmarks
 from mfclip.datasets.crop_input import (
     PrepareOptions,
     Task,
@@ -49,7 +49,7 @@ DETECTOR = "mtcnn 1.0.0, mfclip 1"
 
 CROP_COLUMNS = (
     *("path", "source", "frame", "seconds", "person", "confidence"),
-    *("left", "top", "right", "bottom", "roll", "yaw"),
+    *("left", "top", "right", "bottom", "roll", "yaw", "landmarks", "mask"),
 )
 FAILURE_COLUMNS = ("path", "failure", "reason", "label", "generator", "split")
 
@@ -112,7 +112,7 @@ def prepare(
     """
     out, options = out.absolute(), options or PrepareOptions()
     _keep_options(out / "options.json", options)
-    tasks = {s.path: make_task(s.path, manifest.root, out, options) for s in manifest}
+    tasks = {s.path: make_task(s, manifest.root, out, options) for s in manifest}
     waiting = [task for task in tasks.values() if read_record(task) is None]
     resumed = len(tasks) - len(waiting)
     progress("finding faces", resumed, len(tasks))
@@ -229,7 +229,14 @@ def _collect(
 
 def _crop_sample(sample: Sample, task: Task, out: Path, crop: Mapping[str, Any]) -> Sample:
     video_id = sample.video_id or (task.name if task.is_video else None)
-    return replace(sample, path=out / crop["path"], video_id=video_id)
+    mask = crop.get("mask")
+    return replace(
+        sample,
+        path=out / crop["path"],
+        video_id=video_id,
+        mask=out / mask if mask else None,
+        landmarks=parse_landmarks(crop.get("landmarks", "")),
+    )
 
 
 def _class(sample: Sample) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfclip.data.manifest import OPTIONAL, REQUIRED, Sample
+from mfclip.data.manifest import EXTRA, OPTIONAL, REQUIRED, Sample, parse_extra
 from mfclip.datasets.sources.class_folders import SPLIT_FOLDERS
 from mfclip.datasets.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
 from mfclip.datasets.sources.disk import broken, read_lines
@@ -21,7 +21,7 @@ from mfclip.labels import Labels, parse_label, parse_level
 
 TITLE = "table"
 PAGE = "docs/data/table.md"
-COLUMNS = (*REQUIRED, *OPTIONAL, "source_path")
+COLUMNS = (*REQUIRED, *OPTIONAL, *EXTRA)
 
 _NEEDED = ("path", "label")
 _SPELLINGS = {
@@ -132,13 +132,14 @@ def _parse(row: Mapping[str, Any], names: Mapping[str, str], folder: Path, where
             family.lower() if family else None,
             parse_level(text.get("generator")),
         )
+        extra = parse_extra(text, folder)
     except ManifestError as error:
         raise ManifestError(f"{where}: {error}") from None
     path = text["path"].replace("\\", "/")
     group = text.get("group") or text.get("source_path") or text.get("video_id") or text["path"]
     split = SPLIT_FOLDERS.get(text.get("split", "").lower(), text.get("split", ""))
     video_id = parse_level(text.get("video_id"))
-    return Sample(folder / path, labels, split, group.replace("\\", "/"), video_id)
+    return Sample(folder / path, labels, split, group.replace("\\", "/"), video_id, **extra)
 
 
 def _split(
