@@ -18,8 +18,7 @@ from PIL import Image
 from skimage import data
 
 from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
-from mfclip.datasets.crop_input import PrepareOptions
-from mfclip.datasets.prepare import prepare
+from mfclip.datasets.prepare import PrepareOptions, prepare
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
 from mfclip.media.faces import TEMPLATE, FaceDetector, crop_face
@@ -227,7 +226,7 @@ def contents(folder):
 RUN = """
 import sys
 from pathlib import Path
-from mfclip.datasets.crop_input import PrepareOptions
+from mfclip.datasets.prepare import PrepareOptions
 from mfclip.data.manifest import read_manifest
 from mfclip.datasets.prepare import prepare
 

@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 
 from mfclip.data.manifest import SPLITS, Manifest, Sample, check_groups
-from mfclip.datasets.duplicates import find_near
-from mfclip.datasets.file_facts import Facts, read_facts, read_video_facts
+from mfclip.datasets.duplicates import find_near, hash_image
+from mfclip.errors import InputError, MissingExtraError
 from mfclip.labels import LEVELS
-from mfclip.media.images import read_image
-from mfclip.media.video import is_picture
+from mfclip.media.images import open_image, read_image
+from mfclip.media.video import check_ends, is_picture
 from mfclip.runtime.parallel import Progress, map_parallel, silent
 
 Severity = Literal["error", "warning", "info"]
@@ -35,6 +35,29 @@ LOOKED = 16
 
 FILLED = 0.45
 """Part of the shorter side that the face of a crop fills at least; 0.77 at margin 1.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One file's outside, or why it could not be read.
+
+    Attributes:
+        problem: why it could not be read; empty when it could, and then the rest is set.
+        absent: there is no such file.
+        content: equal for equal files.
+        look: perceptual hash, four 64-bit words.
+        format: Pillow's name, e.g. ``JPEG``; ``video`` for a video that was opened.
+        width: pixels, upright.
+        height: pixels, upright.
+    """
+
+    problem: str = ""
+    absent: bool = False
+    content: bytes = b""
+    look: tuple[int, ...] = ()
+    format: str = ""
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,3 +401,28 @@ def _resemblances(
 def _place(sample: Sample) -> str:
     path = Path(*sample.path.parts[-3:])
     return f"{path} [{sample.split} {'fake' if sample.target else 'real'}]"
+
+
+def read_video_facts(path: Path) -> Facts:
+    """Open one video, if PyAV is there to do so; a damaged or absent file is reported."""
+    try:
+        check_ends(path)
+    except MissingExtraError:
+        return Facts() if path.is_file() else Facts("no such file", absent=True)
+    except InputError as error:
+        return Facts(str(error).removeprefix(f"{path}: "), absent=not path.is_file())
+    return Facts(format="video")
+
+
+def read_facts(path: Path) -> Facts:
+    """Read and decode one file; a damaged or absent file is reported, not raised."""
+    try:
+        image = open_image(path)
+    except (InputError, MissingExtraError) as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        return Facts(problem, absent=not path.is_file() and not path.is_symlink())
+    if image.damage:
+        return Facts(f"the image is damaged ({image.damage})")
+    height, width = image.pixels.shape[:2]
+    look = tuple(int(word) for word in hash_image(image.pixels))
+    return Facts("", False, bytes.fromhex(image.sha256)[:16], look, image.format, width, height)
