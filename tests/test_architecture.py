@@ -118,7 +118,7 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
     }  # fmt: skip
     assert options["evaluate"] == {
         "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
-        "--engine", "--precision",
+        "--engine", "--precision", "--unit", "--pool",
     }  # fmt: skip
 
 

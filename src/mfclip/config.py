@@ -146,6 +146,7 @@ class DataSettings(Settings):
     face_margin: float = Field(1.3, gt=0, le=10)  # how the faces were cut; `Predictor` cuts alike
     face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
+    masks: bool = False  # also load which part of each face was forged, for detectors that learn it
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
     sampling: Literal["shuffle", "balanced", "source", "generator", "paired"] = "shuffle"
     augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper

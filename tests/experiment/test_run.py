@@ -22,7 +22,7 @@ from mfclip.config import build_config, dump_toml, load_config
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError
 from mfclip.evaluate.metrics import auc
-from mfclip.evaluate.run import evaluate_weights
+from mfclip.evaluate.run import load_evaluator
 from mfclip.evaluate.scores import read_scores
 from mfclip.experiment.plan import Experiment
 from mfclip.experiment.run import run_experiment, title
@@ -81,7 +81,7 @@ def test_scores_are_those_of_mfclip_evaluate(planner: Planner, tmp_path: Path) -
     folder = Store(tmp_path / "out").finished(KEY)
     ours = read_scores(folder / "tests" / "B" / "scores.csv")
     weights = folder / "training" / BEST
-    evaluate_weights(weights, found.manifest, tmp_path / "evaluated")
+    load_evaluator(weights).run(found.manifest, tmp_path / "evaluated")
     whole = {s.path: s.score for s in read_scores(tmp_path / "evaluated" / "scores.csv")}
     assert [s.score for s in ours] == pytest.approx([whole[s.path] for s in ours], abs=1e-6)
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from mfclip.config import build_config
-from mfclip.data.manifest import read_manifest
+from mfclip.config import build_config, load_config
+from mfclip.data.manifest import Framing, read_manifest
 from mfclip.data.shards import write_shards
 from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
@@ -379,6 +380,24 @@ def test_memory_that_runs_out_is_named_as_such(
     monkeypatch.setattr("mfclip.train.loop.Learner.learn", learn)
     with pytest.raises(TrainingError, match=r"memory ran out \(.*lower train\.batch_size.*accumul"):
         train(build_config(tiny_run), tmp_path, device="cpu")
+
+
+def test_the_card_carries_how_the_faces_were_cut(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    manifest = replace(read_manifest(made_faces), framing=Framing(1.7, align=False))
+    manifest.write(tmp_path / "data" / "m.csv")
+    place = {"manifest": str(tmp_path / "data" / "m.csv"), "root": str(made_faces.parent)}
+    tiny_run["data"] |= place
+    train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    card = load_detector(tmp_path / "run" / BEST)[1]
+    assert (card.face_margin, card.face_align) == (1.7, False)
+    resolved = load_config(tmp_path / "run" / "config.toml").data
+    assert (resolved.face_margin, resolved.face_align) == (1.7, False)
+    tiny_run["data"]["face_align"] = True
+    with pytest.raises(ConfigError, match=r"face_align = True contradicts .* margin 1\.7"):
+        train(build_config(tiny_run), tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.fixture

@@ -92,7 +92,9 @@ class TrainingLoader:
             InputError: a picture and others of its kind cannot be read; the message names it.
         """
         rows = self._plan.batches(epoch)[start_batch:, self._slice]
-        keys: list[list[Key]] = [[(int(i), epoch, int(role)) for i, role in row] for row in rows]
+        keys: list[list[Key]] = [
+            [(int(i), epoch, int(role), int(draw)) for i, role, draw in row] for row in rows
+        ]
         for loaded in self._reader.read(keys):
             self.unreadable |= {str(each.path): each.message for each in loaded.errors}
             if len(loaded.batch) < rows.shape[1]:

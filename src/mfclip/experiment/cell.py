@@ -22,7 +22,7 @@ from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_dataset
-from mfclip.evaluate.scores import Scores, read_scores, video_scores
+from mfclip.evaluate.scores import Scores, Unit, read_scores
 from mfclip.experiment.cells import Cell, Trial, train_manifest, trial_manifest
 from mfclip.experiment.damage import DamagedFaces
 from mfclip.experiment.plan import Experiment
@@ -132,7 +132,7 @@ def trial_dataset(manifest: Manifest, trial: Trial, *, resize: int, image_size: 
 
 
 def measure(
-    scores: Scores, unit: str, settings: EvaluateSettings, *, threshold: float | None
+    scores: Scores, unit: Unit, settings: EvaluateSettings, *, threshold: float | None
 ) -> Evaluation:
     """Compute the figures of a test on frames or on videos.
 
@@ -142,11 +142,14 @@ def measure(
         settings: of the bootstrap and the calibration error.
         threshold: fitted on the validation split's frames.
     """
-    pooled = video_scores(scores) if unit == "video" else scores
-    splits = "+".join(sorted({sample.split for sample in pooled}))
-    one = Scores(tuple(replace(sample, split=splits) for sample in pooled))
+    splits = "+".join(sorted({sample.split for sample in scores}))
+    one = Scores(tuple(replace(sample, split=splits) for sample in scores))
     return evaluate_scores(
-        one, fitted_threshold=threshold, resamples=settings.bootstrap, ece_bins=settings.ece_bins
+        one,
+        pool="mean" if unit == "video" else None,
+        fitted_threshold=threshold,
+        resamples=settings.bootstrap,
+        ece_bins=settings.ece_bins,
     )
 
 

@@ -71,6 +71,7 @@ def training_data(
         augment=data.augment,
         seed=config.seed,
         cache=data.cache,
+        masks=data.masks,
         twins=data.twins,
     )
     if data.twins is not None and not data.twins.is_dir():
@@ -105,10 +106,10 @@ def _streamed(
     config: RunConfig, place: str, samples: Manifest, processes: Processes
 ) -> StreamingLoader:
     data = config.data
-    if data.sampling != "shuffle" or data.self_blend:
+    if data.sampling != "shuffle" or data.self_blend or data.masks:
         raise ConfigError(
-            "shards come as a stream, which can only be shuffled: set data.sampling=shuffle and "
-            "data.self_blend=0, or leave out data.shards"
+            "shards come as a stream, which can only be shuffled and holds no masks: set "
+            "data.sampling=shuffle, data.self_blend=0, data.masks=false, or leave out data.shards"
         )
     dataset = ShardDataset(
         place,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mfclip.batch import Batch
 from mfclip.config import RunConfig, dump_toml
-from mfclip.data.manifest import Manifest
+from mfclip.data.manifest import Manifest, settle_framing
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
 from mfclip.runtime.device import fast_kernels
@@ -68,8 +68,8 @@ def train(
         max_steps: stop after so many optimiser steps, checkpoint written; None for all.
 
     Raises:
-        ConfigError: no manifest given, `out` holds another run or is at work, or an impossible
-            setting.
+        ConfigError: no manifest given, `out` holds another run or is at work, an impossible
+            setting, or one that contradicts how the faces were cut.
         ManifestError: files are missing, a split is empty, the shards hold other faces, or the run
             to resume had other data.
         WeightsError: the checkpoint to resume from is damaged.
@@ -78,6 +78,8 @@ def train(
         Stopped: Ctrl+C or SIGTERM; the checkpoint has been written.
     """
     manifest = open_manifest(config)
+    data = settle_framing(config.data, manifest)
+    config = config.model_copy(update={"data": data})
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explain_failures(out))
         processes = stack.enter_context(join_processes(device))
