@@ -52,7 +52,7 @@ def render(results: Path) -> str:
     """Draw one table a split."""
     parts = []
     for split, title in SPLITS.items():
-        report = json.loads((results / f"mfclip-lite-{split}.json").read_text(encoding="utf-8"))
+        report = json.loads((results / f"mfclip-small-{split}.json").read_text(encoding="utf-8"))
         rows = [row for row in report["rows"] if row["level"] in {"overall", "generator"}]
         reals = rows[0]["num_real"]
         lines = [f"**{title}**, {reals} real faces, [95% interval]", "", HEAD, "|---" * 7 + "|"]
