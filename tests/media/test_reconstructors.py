@@ -81,7 +81,9 @@ def test_the_map_is_truncated_and_clamped() -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: reconstructors.jpeg(60), lambda: reconstructors.resize(2)], ids=str
+    "build",
+    [lambda: reconstructors.jpeg(60), lambda: reconstructors.resize(2)],
+    ids=["jpeg", "resize"],
 )
 def test_simple_ways_keep_the_size_and_stay_close(build: object) -> None:
     made = build().run(waves(2, 33)[:, :, :20])  # type: ignore[operator]
