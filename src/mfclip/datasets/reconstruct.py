@@ -229,7 +229,7 @@ def _refuse_twofold(targets: dict[Path, Path]) -> None:
 def _made_of(target: Path) -> str | None:
     """Hash of the picture that a file was made of; None if there is no such file."""
     try:
-        with Image.open(target) as image:
+        with Image.open(target, formats=("PNG",)) as image:
             return str(image.info.get(SOURCE))
     except OSError:
         return None

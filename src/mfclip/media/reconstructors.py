@@ -91,7 +91,7 @@ def recode(image: Image.Image, quality: int) -> Image.Image:
     """Compress as JPEG, colour at full resolution, and read it again."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("JPEG",)).convert("RGB")
 
 
 def to_pixels(images: Float[Tensor, "b 3 h w"]) -> np.ndarray:

@@ -28,7 +28,16 @@ COLUMNS = ("image", "label", "manipulation", "family", "generator", "group", "vi
 
 _REAL = ("real", "pristine", "original", "authentic", "genuine")
 _FAKE = ("fake", "forged", "deepfake", "synthetic", "generated", "ai")
-_ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff"}
+_ENDINGS = {
+    "AVIF": "avif",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "TIFF": "tiff",
+    "WEBP": "webp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +174,8 @@ def _write(cell: Any, folder: Path, number: int) -> Path | None:
         path = Path(cell.get("path") or "")
         return path.absolute() if path.is_file() else None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            ending = _ENDINGS.get(image.format or "", (image.format or "img").lower())
+        with Image.open(io.BytesIO(data), formats=tuple(_ENDINGS)) as image:
+            ending = _ENDINGS[image.format or ""]
     except (UnidentifiedImageError, OSError):
         return None
     path = folder / f"{number // 1000:03d}" / f"{number:07d}.{ending}"
