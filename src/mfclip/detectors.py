@@ -208,7 +208,8 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
     except ConfigError as error:
-        message = f"{source} are damaged or come from another version of mfclip: {error}"
+        problem = str(error).replace("\n", "; ")  # one line, however many keys are wrong
+        message = f"{source} are damaged or come from another version of mfclip: {problem}"
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)

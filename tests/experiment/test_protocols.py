@@ -67,7 +67,8 @@ def test_a_table_has_the_rows_and_sets_that_the_paper_prints(name: str, table: s
     assert protocol.table == table
     assert theirs <= ours
     assert {train for _, train, _ in ours} - {cell.train for cell in printed} == extra
-    assert {row for row, _, _ in ours} == {cell.row for cell in printed}
+    own = {row for row, _, _ in ours if not row.endswith("SPA as in the paper")}  # beside ours
+    assert own == {cell.row for cell in printed}
 
 
 def test_generators_are_spelled_as_the_genface_source_spells_them() -> None:
@@ -151,6 +152,7 @@ def test_components_switch_what_the_ticks_of_table_6_say() -> None:
         "IE + FTE + predictor": {"use_noise=False", "spa"},
         "NE + IE + FTE + predictor": {"spa"},
         "NE + IE + FTE + predictor + SPA": set(),
+        "NE + IE + FTE + predictor + SPA as in the paper": {"spa"},
     }
 
 
