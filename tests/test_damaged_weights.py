@@ -133,7 +133,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "a stage of a million maps": (("image", "widths"), [4, 10**6]),
     "a thousand stages": (("image", "widths"), [4] * 1000),
     "a huge context": (("text", "context_length"), 10**9),
-    "a huge batch": (("spa", "batch_size"), 10**9),
+    "a huge batch": (("spa",), {"mode": "batch", "batch_size": 10**9}),
     "a huge picture": (("image_size",), 2**20),
     "another detector": (("name",), "xception"),
     "an unknown detector": (("name",), "no such"),

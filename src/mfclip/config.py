@@ -147,11 +147,13 @@ class DataSettings(Settings):
     face_margin: float = Field(1.3, gt=0, le=10)  # how the faces were cut; `Predictor` cuts alike
     face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
+    masks: bool = False  # also load which part of each face was forged, for detectors that learn it
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
     sampling: Literal["shuffle", "balanced", "source", "generator", "paired"] = "shuffle"
     augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper
     self_blend: float = Field(0.0, ge=0, le=1)  # share of a batch: reals and forgeries of them
     twins: Path | None = None  # folder of reconstructions, to make such forgeries with, too
+    max_unreadable: int = Field(100, ge=0)  # images passed over before training stops
 
 
 class LossSettings(Settings):
@@ -198,6 +200,7 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    matmul: Literal["highest", "high", "medium"] = "high"  # GPU: high = TF32 for 32-bit products
     compile: bool = False
     channels_last: bool = True
     select: Literal["auc", "loss", "accuracy"] = "auc"  # validation figure of the best checkpoint

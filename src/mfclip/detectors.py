@@ -64,6 +64,8 @@ class Detector(Protocol):
       so that a resumed run stays equal to the bit.
     - ``not_averaged: tuple[str, ...]``, patterns of buffers that `train.ema` copies, not averages.
     - ``compares_samples``, ``encode_image``, ``feature_loss``: `train.accumulate.ComparesSamples`.
+    - ``compiled: tuple[str, ...]``, parts that `train.compile` compiles: they see pictures and no
+      labels. Without it the detector itself, which its ``loss`` then must call.
     - ``before_saving(labels)``, called with the labels of the training split before its weights
       are kept.
     """
@@ -212,7 +214,8 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
     except ConfigError as error:
-        message = f"{source} are damaged or come from another version of mfclip: {error}"
+        problem = str(error).replace("\n", "; ")  # one line, however many keys are wrong
+        message = f"{source} are damaged or come from another version of mfclip: {problem}"
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)

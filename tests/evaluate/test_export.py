@@ -19,7 +19,7 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate import export as export_module
 from mfclip.evaluate.agreement import parity_batch
 from mfclip.evaluate.export import export_weights
-from mfclip.evaluate.run import evaluate_weights
+from mfclip.evaluate.run import load_evaluator
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
@@ -78,7 +78,7 @@ def test_lower_precision_is_measured(
     except ConfigError as error:
         pytest.skip(str(error))  # a processor without bf16
     evaluations = [
-        evaluate_weights(source, faces, tmp_path / name, settings=None)
+        load_evaluator(source).run(faces, tmp_path / name).evaluations["frame"]
         for name, source in (("plain", weights), ("low", out))
     ]
     plain, low = (one.overall.auc for one in evaluations)

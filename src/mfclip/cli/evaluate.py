@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mfclip.evaluate.report import Evaluation
+    from mfclip.evaluate.scores import Scores
 
 MAX_ROWS = 20
-"""Pictures without a score that are listed on the terminal; metrics.json has no limit."""
+"""Pictures without a score that are listed on the terminal; scores.csv has no limit."""
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
-    manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
+    manifest: Annotated[
+        list[Path],
+        typer.Option(help="CSV, JSON lines or Parquet. Repeatable: data sets to compare."),
+    ],
     weights: Annotated[
         str | None,
         typer.Option(
@@ -27,6 +32,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/evaluate"),
     split: Annotated[str, typer.Option(help="Split to score.")] = "test",
+    unit: Annotated[
+        Literal["frame", "video", "both"] | None,
+        typer.Option(help="What the metrics count; default: both where there are videos."),
+    ] = None,
+    pool: Annotated[
+        Literal["mean", "median", "max"],
+        typer.Option(help="How a video's score is made of its frames'."),
+    ] = "mean",
     fit_split: Annotated[
         str | None,
         typer.Option(
@@ -47,9 +60,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
 ) -> None:
     """Score a split; write scores.csv, metrics.json and metrics.md, and print the table.
 
-    Every kind of forgery is held against all reals of the split. The intervals (95%) are from a
-    bootstrap over groups; n/a means not defined, e.g. for a split of one class. Pictures that
-    cannot be read are listed and left out.
+    Every kind of forgery is held against all reals of the split. Videos, whose frames share a
+    video_id, are counted besides their frames: scores-video.csv, metrics-video.json. The intervals
+    (95%) are from a bootstrap over groups and videos, never over frames; n/a means not defined,
+    e.g. for a split of one class. Pictures that cannot be read are listed and left out.
+
+    Several manifests are scored one by one, each into a folder of its own, and compared in
+    cross_auc.json.
 
     Exit status: 0, everything was scored; 1, some pictures could not be scored (they are listed and
     in no figure); 2, nothing could be scored, or the command was wrong.
@@ -59,41 +76,80 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
 
     from mfclip.config import load_config  # noqa: PLC0415
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
-    from mfclip.evaluate.run import evaluate_weights  # noqa: PLC0415
+    from mfclip.evaluate.run import evaluate_domains, load_evaluator  # noqa: PLC0415
     from mfclip.runtime.device import find_device  # noqa: PLC0415
 
     settings = load_config(None, set_ or []).evaluate
-    rows = read_manifest(manifest)
+    names = name_manifests(manifest)
+    manifests = {name: read_manifest(path) for name, path in zip(names, manifest, strict=True)}
     open_folder(out)
+    evaluator = load_evaluator(
+        weights,
+        split=split,
+        fit_split=fit_split,
+        units=None if unit is None else ("frame", "video") if unit == "both" else (unit,),
+        pool=pool,
+        settings=settings,
+        device=str(find_device(device)),
+        engine=engine,
+        precision=precision,
+    )
+    for name, rows in manifests.items():
+        note = evaluator.framing_note(rows)
+        if note:
+            typer.echo(f"warning: {name}: {note}", err=True)
     console = Console(stderr=True)
     with refuse_unwritable(out), Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"scoring {split}", total=None, visible=console.is_terminal)
-        evaluation = evaluate_weights(
-            weights,
-            rows,
-            out,
-            split=split,
-            fit_split=fit_split,
-            settings=settings,
-            device=str(find_device(device)),
-            engine=engine,
-            precision=precision,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    Console().print(evaluation.to_table())
-    typer.echo(f"scores.csv, metrics.json and metrics.md are in {out}")
-    raise typer.Exit(_tell_errors(evaluation))
+
+        def start(name: str) -> Callable[[int, int], None]:
+            task = bar.add_task(f"scoring {name}", total=None, visible=console.is_terminal)
+            return lambda done, total: bar.update(task, completed=done, total=total)
+
+        if len(manifests) == 1:
+            (rows,) = manifests.values()
+            found = {"": evaluator.run(rows, out, progress=start(split))}
+            crossed: Mapping[Any, object] = {}
+        else:
+            found, crossed = evaluate_domains(evaluator, manifests, out, started=start)
+    for name, each in found.items():
+        if name:
+            typer.echo(f"\n{name}")
+        for evaluation in each.evaluations.values():
+            Console().print(evaluation.to_table())
+    for counted, line in crossed.items():
+        typer.echo(f"\n{counted}s: {line}")
+    typer.echo(f"scores, metrics and tables are in {out}")
+    raise typer.Exit(_tell_errors([each.scores for each in found.values()]))
 
 
-def _tell_errors(evaluation: Evaluation) -> int:
+def name_manifests(paths: Sequence[Path]) -> list[str]:
+    """Name each manifest after its file, or its folder where the files are called alike.
+
+    Raises:
+        ConfigError: two have the same file name and the same folder's name, or are the same file.
+
+    Example:
+        >>> name_manifests([Path("ff/manifest.csv"), Path("celeb/manifest.csv")])
+        ['ff', 'celeb']
+    """
+    whole = [path.absolute() for path in paths]
+    for names in ([path.stem for path in whole], [path.parent.name for path in whole]):
+        if len(set(names)) == len(names) and all(names):
+            return names
+    listed = ", ".join(map(str, paths))
+    raise ConfigError(f"expected manifests that differ in file or folder name, but got {listed}")
+
+
+def _tell_errors(tables: Sequence[Scores]) -> int:
     """List the pictures without a score on the standard error, and return the exit status."""
     from mfclip.report.wording import printable  # noqa: PLC0415
 
-    errors = evaluation.errors
+    errors = [(each.path, each.error or "") for table in tables for each in table.failed]
     for path, error in errors[:MAX_ROWS]:
         typer.echo(f"not scored: {printable(path)}: {printable(error)}", err=True)
     if len(errors) > MAX_ROWS:
-        typer.echo(f"not scored: {len(errors) - MAX_ROWS} more; metrics.json lists all", err=True)
-    if evaluation.overall.num_real + evaluation.overall.num_fake == 0:
+        more = len(errors) - MAX_ROWS
+        typer.echo(f"not scored: {more} more; scores.csv lists all with their reasons", err=True)
+    if not any(len(table.scored) for table in tables):
         return 2
     return 1 if errors else 0

@@ -80,13 +80,14 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the pictures and estimate the time only.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
     """Train every cell of a protocol and test it; give the same command again to go on.
 
     Finished cells are kept and never run again. A cell that fails is named at the end, does not
     stop the others, and makes the exit status 1. Rows whose detector this version lacks are
-    skipped. The report: mfclip experiment report DIR.
+    skipped. To share the work, start the same command once for each GPU (--device cuda:1), or on
+    other machines that see --out. The report: mfclip experiment report DIR.
     """
     from mfclip.config import load_config  # noqa: PLC0415
     from mfclip.experiment.plan import (  # noqa: PLC0415
@@ -115,16 +116,23 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
 
 @experiment.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder of an experiment; more with other cells of the same are joined to it.",
+            metavar="FOLDER...",
+        ),
+    ],
 ) -> None:
-    """Write report.md, report.csv, report.tex and report.html beside the cells.
+    """Write report.md, report.csv, report.tex and report.html beside the (first folder's) cells.
 
     They may be incomplete: rows without figures are listed with the reason.
     """
     from mfclip.experiment.report import NAMES, write_report  # noqa: PLC0415
 
+    folder, *others = folders
     with refuse_unwritable(folder):
-        results = write_report(folder)
+        results = write_report(folder, others)
     for name, reason in results.absent.items():
         typer.echo(f"without figures: {name}: {reason}")
     typer.echo(f"{len(results.runs)} finished cells: {', '.join(NAMES)} are in {folder}")
@@ -245,10 +253,16 @@ def _draw_results(names: Sequence[str], folder: Path, *, pass_over: bool) -> Non
 
 def _run(planned: Experiment, out: Path, device: str, reuse: Sequence[Path]) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
+    from mfclip.train.stop import Stopped  # noqa: PLC0415
 
     open_folder(out)
-    with refuse_unwritable(out):
-        outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
+    try:
+        with refuse_unwritable(out):
+            outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
+    except Stopped as stop:
+        said = str(stop).partition(";")[0]
+        typer.echo(f"{said}; give the same command again to go on", err=True)
+        raise typer.Exit(stop.status) from None
     _tell(outcome, out)
     if outcome.failed:
         raise typer.Exit(1)
@@ -263,6 +277,8 @@ def _tell(outcome: Outcome, out: Path) -> None:
         f"{len(outcome.finished)} cells finished, {len(outcome.kept)} finished before, "
         f"{len(outcome.failed)} failed; results in {out}"
     )
+    if outcome.elsewhere:
+        typer.echo(f"{len(outcome.elsewhere)} cells are under way in other processes")
     for key, reason in outcome.failed.items():
         typer.echo(f"failed: {key}: {reason}")
 
@@ -272,7 +288,8 @@ def _estimate(planned: Experiment, device: str) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.experiment.estimate import estimate_experiment, words  # noqa: PLC0415
+    from mfclip.experiment.estimate import estimate_experiment  # noqa: PLC0415
+    from mfclip.train.log import in_words  # noqa: PLC0415
 
     found = estimate_experiment(planned, device=device)
     table = Table(box=SIMPLE_HEAD)
@@ -282,11 +299,11 @@ def _estimate(planned: Experiment, device: str) -> None:
     for each in found:
         cell = each.cell
         numbers = (cell.seed, each.train, each.val, len(cell.tests), each.test)
-        table.add_row(cell.row, cell.train.name, *map(str, numbers), words(each.seconds))
+        table.add_row(cell.row, cell.train.name, *map(str, numbers), in_words(each.seconds))
     Console().print(table)
     for row, problem in {e.cell.row: e.problem for e in found if e.problem}.items():
         typer.echo(f"cannot be measured: {row}: {problem}")
-    total = words(fsum(each.seconds for each in found if not each.problem))
+    total = in_words(fsum(each.seconds for each in found if not each.problem))
     typer.echo(f"{len(found)} cells, about {total} on this machine; nothing was written")
 
 

@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mfclip.cli.output import open_folder, refuse_unwritable
 from mfclip.data.manifest import read_manifest
-from mfclip.datasets.crop_input import PrepareOptions
-from mfclip.datasets.prepare import PrepareReport
+from mfclip.datasets.prepare import PrepareOptions, PrepareReport
 from mfclip.datasets.prepare import prepare as run
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mfclip.card import Bands
 
 
-def release(
+def release(  # noqa: PLR0913, PLR0917 - options of a command
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
@@ -29,11 +29,28 @@ def release(
             "may be called real; the faces between are uncertain.",
         ),
     ] = 0.1,
+    max_false_alarm: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of validation's real faces that may be called fake in any of their "
+            "sources (folders); as --max-error if left out.",
+        ),
+    ] = None,
+    found: Annotated[
+        Path | None,
+        typer.Option(
+            help="Manifest of the same faces as 'mfclip data prepare' cuts them: the bands of "
+            "verdicts on images in which faces are found first."
+        ),
+    ] = None,
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
@@ -45,6 +62,7 @@ def release(
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
+    from mfclip.runtime.device import find_device  # noqa: PLC0415
     from mfclip.weights import read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
@@ -53,7 +71,17 @@ def release(
     names = [name.strip() for name in splits.split(",")]
     open_folder(out.parent)
     with refuse_unwritable(out):
-        evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
+        evaluations = run_release(
+            run,
+            rows,
+            out,
+            splits=names,
+            facts=facts,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            found=None if found is None else read_manifest(found),
+            device=str(find_device(device)),
+        )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
     _show_verdicts(read_weights(out).card.bands("whole"))

@@ -28,7 +28,7 @@ MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fp
 """Figures of each split that the card carries, with their intervals."""
 
 
-def release(
+def release(  # noqa: PLR0913 - each a fact of the release
     run: Path,
     manifest: Manifest,
     out: Path,
@@ -37,12 +37,16 @@ def release(
     facts: Mapping[str, Any] | None = None,
     settings: EvaluateSettings | None = None,
     max_error: float = 0.1,
+    max_false_alarm: float | None = None,
+    found: Manifest | None = None,
+    device: str = "cpu",
 ) -> dict[str, Evaluation]:
     """Write a run's best weights for use, without their text half, and measure them.
 
     Temperature, threshold and the bands of the three verdicts are fitted on the validation split
     and stand in the card, with the verdicts' error rates on validation and on `splits`, and the
     JPEG quality of the training faces if it was the same for all: faces are then judged like them.
+    Weights that were trained on everyday damage have met all qualities and need none.
 
     Args:
         run: folder of a finished run.
@@ -53,6 +57,11 @@ def release(
         settings: batch size, resamples, bins; the defaults if omitted.
         max_error: largest share of validation's real faces that may be called fake, and of its
             fakes that may be called real; what lies between is uncertain.
+        max_false_alarm: the share of real faces alone, in the worst of their sources (the folders
+            that hold them); `max_error` if omitted.
+        found: the same faces as the face step of use cuts them (``mfclip data prepare``). Bands of
+            their own are fitted and measured on them, for use that finds faces first.
+        device: where the weights are measured.
 
     Raises:
         ConfigError: one of `splits` is the validation split, or `max_error` is not in [0, 0.5).
@@ -62,6 +71,7 @@ def release(
         raise WeightsError(f"{run} holds no {BEST}; train first")
     settings = settings or EvaluateSettings()
     detector, card = load_detector(run / BEST)
+    detector.to(device)
     config = build_config(card.config)
     val = config.data.val_split
     if val in splits:
@@ -72,7 +82,29 @@ def release(
     threshold = fit_threshold(calibrated.score, calibrated.target)
     scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
     measured = {val: calibrated, **scored}
-    bands = measure_bands(measured, val, threshold, max_error, resamples=settings.bootstrap)
+    folders = {sample.path.stem: sample.path.parent.name for sample in manifest}
+    verdict = {
+        "whole": measure_bands(
+            measured,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
+        )
+    }
+    if found is not None:
+        cut = {split: _score(detector, card, found.split(split), settings) for split in measured}
+        verdict["detected"] = measure_bands(
+            cut,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
+        )
     train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
     kinds = {}
     if isinstance(detector, MFCLIP) and detector.prompts:
@@ -96,9 +128,11 @@ def release(
     card = card.changed(
         **(facts or {}),
         threshold=threshold,
-        verdict={"whole": bands},
+        verdict=verdict,
         kinds=kinds,
-        jpeg_quality=shared_quality(train_faces, card.resize),
+        jpeg_quality=None
+        if config.data.augment == "everyday"
+        else shared_quality(train_faces, card.resize),
         metrics={split: _merit(one) for split, one in evaluations.items()},
         config={**card.config, "model": model.model_dump(mode="json")},
     )
@@ -132,8 +166,10 @@ def measure_bands(
     scores: Mapping[str, Scores],
     fitted_on: str,
     threshold: float,
-    max_error: float,
     *,
+    max_error: float,
+    max_false_alarm: float | None = None,
+    folders: Mapping[str, str] | None = None,
     resamples: int = 1000,
 ) -> Bands:
     """Fit the bands of the three verdicts on one split, and measure them on all.
@@ -143,10 +179,23 @@ def measure_bands(
         fitted_on: one of them.
         threshold: see `mfclip.evaluate.verdicts.fit_bands`.
         max_error: see `release`.
+        max_false_alarm: see `release`.
+        folders: file name without suffix to the source of the face, e.g. its folder; a crop's name
+            begins with that of its image (`mfclip.datasets.prepare`).
         resamples: of the intervals; 0 gives none.
     """
     fit = scores[fitted_on]
-    bounds = fit_bands(fit.score, fit.target, fit.groups, threshold=threshold, max_error=max_error)
+    names = [Path(sample.path).stem for sample in fit]
+    sources = [(folders or {}).get(name, (folders or {}).get(name.split("-")[0])) for name in names]
+    bounds = fit_bands(
+        fit.score,
+        fit.target,
+        fit.groups,
+        threshold=threshold,
+        max_error=max_error,
+        max_false_alarm=max_false_alarm,
+        sources=None if folders is None else [str(source) for source in sources],
+    )
     measured = {
         split: verdict_rates(one.score, one.target, one.groups, bands=bounds, resamples=resamples)
         for split, one in {fitted_on: fit, **scores}.items()

@@ -213,6 +213,8 @@ def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
 
 
 def _check(settings: ModelSettings) -> None:
+    if settings.options:
+        raise ConfigError("model.options are for the compared detectors; leave them out for MFCLIP")
     image = settings.image
     if settings.released and (
         settings.shared_projection or image.trunk != "cvit" or image.high_pass_start
