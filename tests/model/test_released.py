@@ -28,6 +28,7 @@ from mfclip.model.build import create_model
 from mfclip.model.ftg import prompts
 from mfclip.model.released import ReleasedMFCLIP, select_by_truncated_grey
 from mfclip.model.tokenizer import tokenize
+from mfclip.weights import load_tensors
 from oracles import parameter_count
 
 D, HEADS, SIZE, PATCH = 32, 4, 64, 32
@@ -66,7 +67,7 @@ FULL = Sizes(
     image=((32, 64, 128, 256, 512), (3, 3, 3, 4, 4)),
     noise=((32, 64), (3, 3)),
     flat=(25088, 50176),
-    depths=(6, 3, 6),
+    depths=(6, 3, 12),
 )
 
 Shapes = dict[str, tuple[int, ...]]
@@ -354,10 +355,45 @@ def test_the_full_size_takes_a_file_of_the_authors_shapes() -> None:
     assert isinstance(built, ReleasedMFCLIP)
     found = {name: value.shape for name, value in built.from_published(tensors).items()}
     assert found == {name: value.shape for name, value in built.state_dict().items()}
-    plain = create_model("mfclip", spa={"mode": "batch"})
+    assert parameter_count(built) + 3 * 3 * 5 * 5 == 141_656_868  # theirs counts SRM's filters
+    plain = create_model("mfclip", spa={"mode": "batch"}, text={"depth": 12})
     # no biases on q, k, v (9 blocks), no norm at the end (2), a position a place and not a token
     changed = -9 * 3 * 512 - 2 * 2 * 512 + 2 * (24 - 2) * 512
     assert parameter_count(built) == parameter_count(plain) + changed
+
+
+def test_a_file_with_more_text_blocks_is_not_cut_short(published: dict[str, Tensor]) -> None:
+    shallow = create_model("mfclip", **{**SMALL, "text": {"depth": 1}})
+    assert isinstance(shallow, ReleasedMFCLIP)
+    with pytest.raises(WeightsError, match=r"blocks\.1\..*: not part of this model"):
+        load_tensors(shallow, shallow.from_published(published), "the authors' file")
+
+
+def test_settings_say_what_is_built_and_can_be_changed() -> None:
+    model = build_config({"model": {"released": True}}).model
+    assert (model.text.depth, model.noise.pixel_scale) == (12, 1.0)
+    assert (model.spa.mode, model.spa.targets) == ("batch", "one-hot")
+    assert build_config({"model": model.model_dump(mode="json")}).model == model
+    paper = build_config({"model": {"released": True, "text": {"depth": 6}}}).model
+    assert paper.text.depth == 6
+    assert paper.noise.pixel_scale == 1.0
+    assert build_config({"model": {"released": False}}).model.text.depth == 6
+
+
+def test_text_starts_as_clips_does() -> None:
+    torch.manual_seed(0)
+    encoder = create_model("mfclip", **{**SMALL, "embed_dim": 128}).language_encoder
+    assert encoder is not None
+    block = encoder.transformer.blocks[1]
+    expected = {  # 128 wide, 2 blocks
+        "attention.in_proj": 0.0884,
+        "attention.out_proj": 0.0442,
+        "mlp.wide": 0.0625,
+        "mlp.narrow": 0.0442,
+    }
+    for name, deviation in expected.items():
+        assert block.get_submodule(name).weight.std().item() == pytest.approx(deviation, rel=0.03)
+    assert not block.get_submodule("attention.in_proj").bias.any()
 
 
 def test_even_surfaces_lose_a_level_of_grey() -> None:

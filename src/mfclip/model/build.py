@@ -90,18 +90,20 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
 
 
 def _build_released(settings: ModelSettings, loss_settings: LossSettings | None) -> ReleasedMFCLIP:
-    """Build the authors' network: the same boxes with released parts, SPA's matrix, one target."""
+    """Build the authors' network: the same boxes with released parts."""
     encoders: list[nn.Module | None] = [None, None]
     if settings.use_image:
         encoders[0] = _release(_build_image_encoder(settings), settings.image, settings)
     if settings.use_noise:
         encoders[1] = _release(_build_noise_encoder(settings), settings.noise, settings)
-    spa = settings.spa.model_copy(update={"mode": "batch", "targets": "one-hot"})
-    contrastive = build_contrastive(settings.model_copy(update={"spa": spa}))
     return ReleasedMFCLIP(
-        ReleasedVisionEncoder(*encoders, patch_size=settings.noise.patch_size),
+        ReleasedVisionEncoder(
+            *encoders,
+            patch_size=settings.noise.patch_size,
+            pixel_scale=settings.noise.pixel_scale,
+        ),
         _build_language_encoder(settings) if settings.use_text else None,
-        contrastive if settings.use_text else None,
+        build_contrastive(settings) if settings.use_text else None,
         embed_dim=settings.embed_dim,
         image_size=settings.image_size,
         use_predictor=settings.use_predictor and settings.use_text,

@@ -41,8 +41,15 @@ class ReleasedMFCLIP(MFCLIP):
                 here = re.sub(pattern, ours, here)
             # theirs multiplies from the right
             out[here] = value.T.contiguous() if here == _PROJECTION else value
-        own, may_lack = self.state_dict(), ("language_encoder.", "contrastive.", "predictor.")
-        return {k: v for k, v in out.items() if k in own or not k.startswith(may_lack)}
+        parts = {
+            "language_encoder.": self.language_encoder,
+            "contrastive.": self.contrastive,
+            "predictor.": self.predictor,
+        }
+        # a part that is there takes all of its tensors: one too many is another depth, not to be
+        # passed over
+        absent = tuple(name for name, part in parts.items() if part is None)
+        return {k: v for k, v in out.items() if not k.startswith(absent)}
 
 
 class ReleasedVisionEncoder(MultiModalVisionEncoder):
@@ -50,8 +57,8 @@ class ReleasedVisionEncoder(MultiModalVisionEncoder):
 
     srm: Tensor
 
-    def __init__(self, *args: nn.Module | None, patch_size: int) -> None:
-        super().__init__(*args, patch_size=patch_size, pixel_scale=1.0)  # type: ignore[arg-type]
+    def __init__(self, *args: nn.Module | None, patch_size: int, pixel_scale: float) -> None:
+        super().__init__(*args, patch_size=patch_size, pixel_scale=pixel_scale)  # type: ignore[arg-type]
         # each filter stands for red, green and blue; stored, since the authors' file holds it
         self.register_buffer("srm", srm_kernels()[:, None].repeat(1, 3, 1, 1))
 
@@ -70,7 +77,8 @@ class ReleasedVisionEncoder(MultiModalVisionEncoder):
         """Return the SRM noise of each image's richest patch, and the patch's index."""
         with torch.autocast(images.device.type, enabled=False):
             patches, index = select_by_truncated_grey(images.float(), self.patch_size)
-            residual = functional.conv2d(patches, self.srm.float(), padding=2)  # black border
+            levels = patches * self.pixel_scale
+            residual = functional.conv2d(levels, self.srm.float(), padding=2)  # black border
             return residual.clamp(-TRUNCATION, TRUNCATION), index
 
 
@@ -160,9 +168,20 @@ class ReleasedLanguageEncoder(FineGrainedLanguageEncoder):
 
     def __init__(self, *args: int, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        d, depth = self.projection.in_features, len(self.transformer.blocks)
+        deviations = {  # CLIP's: what is added to the stream shrinks with the depth
+            "attention.in_proj": d**-0.5,
+            "attention.out_proj": d**-0.5 * (2 * depth) ** -0.5,
+            "mlp.wide": (2 * d) ** -0.5,
+            "mlp.narrow": d**-0.5 * (2 * depth) ** -0.5,
+        }
         for block in self.transformer.blocks:
             assert isinstance(block, Block)
             block.mlp.activation = _QuickGELU()
+            for name, deviation in deviations.items():
+                nn.init.normal_(block.get_submodule(name).weight, std=deviation)
+            for name in ("attention.in_proj", "attention.out_proj"):
+                nn.init.zeros_(block.get_submodule(name).bias)
 
     def encode_packed(self, prompts: PackedPrompts) -> Float[Tensor, "b d"]:
         """Encode level 1 of prompts whose padding has been dropped."""
