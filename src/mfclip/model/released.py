@@ -125,12 +125,16 @@ class ReleasedTokenTransformer(TokenTransformer):
         super().__init__(channels, side, depth, embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio)
         self.class_token = nn.Parameter(torch.randn(1, 1, embed_dim))
         self.positions = nn.Parameter(torch.randn(SLOTS, 1, embed_dim))
-        self.norm: nn.Module = nn.Identity()
+        self.norm = nn.Identity()
         for block in self.transformer.blocks:
             assert isinstance(block, Block)
             block.attention = _ReleasedAttention(embed_dim, num_heads)
 
-    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+    def forward(
+        self,
+        features: Float[Tensor, "b c h w"],
+        extra: None = None,  # type: ignore[override]  # noqa: ARG002 - it has none
+    ) -> Float[Tensor, "b d"]:
         """Project, channels last; add class token and positions, mix, return the class token."""
         token = self.projection(features.permute(0, 2, 3, 1).flatten(1))[:, None]
         tokens = torch.cat([self.class_token.expand(token.shape[0], -1, -1), token], dim=1)
@@ -179,9 +183,9 @@ class ReleasedLanguageEncoder(FineGrainedLanguageEncoder):
             assert isinstance(block, Block)
             block.mlp.activation = _QuickGELU()
             for name, deviation in deviations.items():
-                nn.init.normal_(block.get_submodule(name).weight, std=deviation)
+                nn.init.normal_(block.get_parameter(f"{name}.weight"), std=deviation)
             for name in ("attention.in_proj", "attention.out_proj"):
-                nn.init.zeros_(block.get_submodule(name).bias)
+                nn.init.zeros_(block.get_parameter(f"{name}.bias"))
 
     def encode_packed(self, prompts: PackedPrompts) -> Float[Tensor, "b d"]:
         """Encode level 1 of prompts whose padding has been dropped."""
