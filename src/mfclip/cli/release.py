@@ -10,7 +10,7 @@ import typer
 from mfclip.cli.output import open_folder, refuse_unwritable
 
 if TYPE_CHECKING:
-    from mfclip.card import Bands
+    from mfclip.card import Card
 
 
 def release(  # noqa: PLR0913, PLR0917 - options of a command
@@ -84,21 +84,23 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
         )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_weights(out).card.bands("whole"))
+    _show_verdicts(read_weights(out).card)
     typer.echo(f"weights, card and evaluations: {out}")
 
 
-def _show_verdicts(bands: Bands) -> None:
+def _show_verdicts(card: Card) -> None:
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.predict.verdict import error_rows  # noqa: PLC0415
+    from mfclip.report.document import rate_rows  # noqa: PLC0415
+    from mfclip.report.wording import Words  # noqa: PLC0415
 
+    words, bands = Words(), card.bands("whole")
     table = Table(title="verdicts", box=box.SIMPLE_HEAD)
     for heading in ("", *bands.rates):
         table.add_column(heading)
-    for words, cells in error_rows(bands):
-        table.add_row(words, *cells)
+    for name, cells in rate_rows(bands, words):
+        table.add_row(name, *cells)
     Console().print(table)
-    typer.echo(bands.explain())
+    typer.echo(words.bands(bands, origin=True))

@@ -53,7 +53,8 @@ def judge_isolated(
 
     Args:
         predictor: its engine, card and bands are used.
-        task: ``path``, ``whole``, ``frames``, ``max_pixels``, ``max_seconds``.
+        task: ``path``, ``whole``, ``frames``, ``max_pixels``, ``max_seconds``; ``name`` and
+            ``language`` for the report.
         check: called several times a second; what it raises ends the other process.
         progress: told the frames looked at, and how many there will be.
 
