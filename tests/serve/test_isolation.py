@@ -23,7 +23,14 @@ from mfclip.serve.isolation import judge_isolated
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve
 
-TASK = {"whole": True, "frames": 4, "max_pixels": 100_000, "max_seconds": 60}
+TASK = {
+    "name": "a.mp4",
+    "language": "en",
+    "whole": True,
+    "frames": 4,
+    "max_pixels": 100_000,
+    "max_seconds": 60,
+}
 
 
 def film(path: Path, count: int = 10) -> Path:
