@@ -13,7 +13,6 @@ import pytest
 from typer.main import get_command
 
 import mfclip
-import tables
 from mfclip.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,14 +119,3 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
         "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
         "--engine", "--precision", "--unit", "--pool",
     }  # fmt: skip
-
-
-def test_tables_of_scores_are_those_of_the_result_files() -> None:
-    results = ROOT / "benchmarks" / "results"
-    table = tables.render(results)
-    for page in ("README.md", "docs/model_card.md"):
-        text = (ROOT / page).read_text()
-        assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"
-    assert tables.render_training(results) in text  # of the model card
-    speeds = (ROOT / "benchmarks" / "README.md").read_text()
-    assert tables.render_speed(results) in speeds
