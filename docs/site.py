@@ -7,7 +7,9 @@ files outside docs become their names, or links into the repository if mkdocs.ym
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import posixpath
 import re
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from griffe import Extension, Object
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -22,13 +25,13 @@ from typer.main import get_command
 
 from mfclip.cli.app import app
 from mfclip.config import RunConfig, Settings
-from mfclip.errors import MfclipError
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
+    "docs/tutorial.ipynb": "tutorial.md",
 }
 """Pages of the repository that the site shows, too, and under which address."""
 
@@ -41,10 +44,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/commands.md": commands(),
         "reference/settings.md": settings(),
         "reference/json.md": json_schema(),
-        "tutorial.md": notebook(ROOT / "docs" / "tutorial.ipynb"),
     }
     for source, address in SHOWN.items():
-        drawn[address] = (ROOT / source).read_text(encoding="utf-8")
+        text = (ROOT / source).read_text(encoding="utf-8")
+        drawn[address] = run_notebook(text) if source.endswith(".ipynb") else text
     for address, content in drawn.items():
         files.append(File.generated(config, address, content=content))
     return files
@@ -84,27 +87,26 @@ def commands() -> str:
 
 
 def _command(command: Any, names: tuple[str, ...]) -> Iterator[str]:
-    children = getattr(command, "commands", {})
+    context = command.context_class(command, info_name=" ".join(names))
+    children = command.list_commands(context) if hasattr(command, "list_commands") else []
     if len(names) > 1:
         yield f"{'#' * len(names)} {' '.join(names)}\n"
         yield inspect.cleandoc(command.help or "").replace("\f", "") + "\n"
     if not children:
-        context = command.context_class(command, info_name=" ".join(names))
         yield f"```console\n{' '.join(command.get_usage(context).split()[1:])}\n```\n"
         rows = [row for item in command.get_params(context) if (row := _parameter(item, context))]
         yield "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows, ""])
-    for name, child in children.items():
-        if not child.hidden:
-            yield from _command(child, (*names, name))
+    for name in children:
+        yield from _command(command.get_command(context, name), (*names, name))
 
 
 def _parameter(item: Any, context: Any) -> str | None:
     if getattr(item, "hidden", False) or "--help" in item.opts:
         return None
     argument = item.param_type_name == "argument"
-    names = item.make_metavar(context) if argument else ", ".join(item.opts)
+    names = item.name if argument else ", ".join(item.opts)
     flag = getattr(item, "is_flag", False)
-    value = "" if argument or flag else item.make_metavar(context)
+    value = "" if flag else item.metavar or item.display_type(context)
     default = item.get_default(context, call=False)
     if item.required:
         shown = "required"
@@ -162,21 +164,35 @@ def json_schema() -> str:
     )
 
 
-def notebook(path: Path) -> str:
-    """Write a notebook as a page: text as it is, code and what it printed in blocks."""
+def run_notebook(text: str) -> str:
+    """Run a notebook's cells and write it as a page: text, code, and what the code printed.
+
+    Nothing that was printed is kept in the file, so no figure in it can be out of date. Needs no
+    Jupyter: the cells are plain Python that prints.
+    """
+    names: dict[str, Any] = {"__name__": "tutorial"}
     parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(text)["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
-        parts.append(f"```python\n{source}\n```")
-        for output in cell["outputs"]:
-            text = "".join(output.get("text") or output["data"]["text/plain"]).rstrip()
-            parts.append(f"```text\n{text}\n```")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(source, "docs/tutorial.ipynb", "exec"), names)  # our own file
+        parts.append(f"```python\n{source}\n```\n\n```text\n{printed.getvalue().rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def errors() -> set[str]:
-    """Name every error class that docs/errors.md has to explain."""
-    return {kind.__name__ for kind in MfclipError.__subclasses__()}
+class Examples(Extension):
+    """Lets mkdocstrings show our sections of examples as code.
+
+    We write ``Example:``; its parser knows ``Examples:`` only, and would take the prompts ``>>>``
+    for quotations.
+    """
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        """Rename the sections of one docstring (an event of griffe)."""
+        if obj.docstring:
+            text = obj.docstring.value
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)

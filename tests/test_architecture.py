@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
         "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
         "--engine", "--precision", "--unit", "--pool",
     }  # fmt: skip
+
+
+def test_terms_of_what_is_shipped_name_files_that_exist() -> None:
+    notice = (ROOT / "NOTICE").read_text()
+    places = re.findall(r"src/mfclip/[\w/.*-]+\w", notice)
+    assert places
+    for place in places:
+        assert list(ROOT.glob(place)), f"NOTICE names {place}, which is not there"
+    weights = {path.name for path in (SOURCE / "assets" / "weights").iterdir()}
+    named = {path.name for place in places for path in ROOT.glob(place)}
+    assert weights <= named, "NOTICE says nothing of these weights"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0 AND LicenseRef-mfclip-weights"
+    assert all((ROOT / name).is_file() for name in project["license-files"])
+    assert "LicenseRef-mfclip-weights" in (ROOT / "LICENSE-WEIGHTS").read_text()
