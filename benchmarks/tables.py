@@ -54,12 +54,34 @@ def render(results: Path) -> str:
     """Draw one table a split."""
     parts = []
     for split, title in SPLITS.items():
-        report = json.loads((results / f"mfclip-small-{split}.json").read_text(encoding="utf-8"))
+        report = _scores(results, split)
         rows = [row for row in report["rows"] if row["level"] in {"overall", "generator"}]
         reals = rows[0]["num_real"]
         lines = [f"**{title}**, {reals} real faces, [95% interval]", "", HEAD, "|---" * 7 + "|"]
         parts.append("\n".join([*lines, *map(_line, rows)]))
     return "\n\n".join(parts)
+
+
+def _scores(results: Path, split: str) -> dict[str, Any]:
+    """Read what `mfclip evaluate` found about the embedded weights, whichever these are."""
+    name = find_weights(None).stem
+    report: dict[str, Any] = json.loads((results / f"{name}-{split}.json").read_text("utf-8"))
+    return report
+
+
+def render_score(results: Path) -> str:
+    """Say in one line how good the embedded weights are, on known and on unknown generators."""
+    parts = []
+    kinds = {
+        "test": "forgeries of kinds they were trained on",
+        "test_unseen": "kinds they never saw",
+    }
+    for split, words in kinds.items():
+        row = _scores(results, split)["rows"][0]
+        figure = {"value": row["figures"]["auc"], **row["intervals"]["auc"]}
+        faces = f"{row['num_fake']:,} forged, {row['num_real']:,} real faces"
+        parts.append(f"**{_interval(figure)}** on {words} ({faces})")
+    return f"AUC of the embedded weights, `{find_weights(None).stem}`: {', '.join(parts)}."
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -167,10 +189,10 @@ def insert(text: str, name: str, table: str) -> str:
     return re.sub(marks, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
 
 
-def main() -> None:
-    """Update the pages."""
-    results = ROOT / "benchmarks" / "results"
-    tables = {
+def draw(results: Path) -> dict[str, str]:
+    """Draw all tables, by the name between whose marks they stand."""
+    return {
+        "score": render_score(results),
         "scores": render(results),
         "verdicts": render_verdicts(find_weights(None)),
         "training": render_training(results),
@@ -190,6 +212,11 @@ def main() -> None:
         "load": render_load(results),
         "fuzz": render_fuzz(results),
     }
+
+
+def main() -> None:
+    """Update the pages."""
+    tables = draw(ROOT / "benchmarks" / "results")
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for name, table in tables.items():
