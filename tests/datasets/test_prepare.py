@@ -101,13 +101,11 @@ def test_crops_labels_and_failures(inputs, tmp_path):
         ("absent.png", "unreadable"),
     ]
     assert failures[2]["reason"] == "no face found in 3 frames"
-    assert "not a picture" in failures[1]["reason"]
+    assert "not an image" in failures[1]["reason"]
 
 
 def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):
-    report = prepare(
-        Manifest(tuple(inputs[:1]), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5)
-    )
+    report = prepare(Manifest((inputs[0],), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5))
     assert read_manifest(report.manifest).framing == Framing(1.5, align=True)
 
 
