@@ -245,7 +245,8 @@ def import_weights(
 def _card(
     name: str, origin: Origin, path: Path, settings: ModelSettings, licence: str | None
 ) -> Card:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     mean, deviation = origin.scaling or (None, None)
     size = settings.image_size
     facts = {
