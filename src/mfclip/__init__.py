@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mfclip.model.tokenizer import tokenize
     from mfclip.predict.predictor import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "MFCLIP": "model.mfclip",
