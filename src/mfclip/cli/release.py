@@ -10,7 +10,7 @@ import typer
 from mfclip.cli.output import open_folder, refuse_unwritable
 
 if TYPE_CHECKING:
-    from mfclip.card import Card
+    from mfclip.card import Bands
 
 
 def release(  # noqa: PLR0913, PLR0917 - options of a command
@@ -84,11 +84,12 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
         )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_weights(out).card)
+    show_verdicts(read_weights(out).card.bands("whole"))
     typer.echo(f"weights, card and evaluations: {out}")
 
 
-def _show_verdicts(card: Card) -> None:
+def show_verdicts(bands: Bands) -> None:
+    """Print what the verdicts mean, and how often they err on each split."""
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -96,7 +97,7 @@ def _show_verdicts(card: Card) -> None:
     from mfclip.report.document import rate_rows  # noqa: PLC0415
     from mfclip.report.wording import Words  # noqa: PLC0415
 
-    words, bands = Words(), card.bands("whole")
+    words = Words()
     table = Table(title="verdicts", box=box.SIMPLE_HEAD)
     for heading in ("", *bands.rates):
         table.add_column(heading)
