@@ -23,7 +23,7 @@ from mfclip.runtime.isolated import (
     CrashError,
     TimeLimitError,
 )
-from mfclip.runtime.pipe import MAX_BYTES, receive, send
+from mfclip.runtime.pipe import MAX_PART_BYTES, receive, send
 from mfclip.serve import image_process, video_process
 
 
@@ -131,7 +131,7 @@ class Worker:
 
         def read() -> bytes:
             wait()
-            return self._line.recv_bytes(MAX_BYTES)
+            return self._line.recv_bytes(MAX_PART_BYTES)
 
         def wait() -> None:
             check()
