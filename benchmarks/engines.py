@@ -1,12 +1,12 @@
 """Speed of every engine and precision, and what it does to the scores.
 
     python benchmarks/engines.py --model mfclip --out benchmarks/results/engines-mfclip.json
-    python benchmarks/engines.py --model mfclip-small --manifest FACES/manifest.csv \
-        --out benchmarks/results/engines-mfclip-small.json
+    python benchmarks/engines.py --model mfclip-lite --manifest FACES/manifest.csv \
+        --out benchmarks/results/engines-mfclip-lite.json
 
 All ways take turns within each round (`machine.timing`): the straightforward way of
 ``straightforward.py``, PyTorch as it is, and the engines. For ``mfclip`` the weights are random,
-which is enough for speed, unless trained ones are named; for ``mfclip-small`` they are those of the
+which is enough for speed, unless trained ones are named; for ``mfclip-lite`` they are those of the
 package. With trained weights and a manifest each precision below fp32 is exported and measured on
 the test split, as ``mfclip export`` does it.
 """
@@ -28,6 +28,7 @@ import straightforward
 from machine.inference import ENGINES
 from machine.subject import made_images
 from machine.timing import Timing, Way, time_ways
+from mfclip.config import MODEL_PRESETS
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import load_detector
 from mfclip.evaluate.export import SUFFIXES, export_weights
@@ -89,7 +90,7 @@ def changes(weights: Path | None, manifest: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="mfclip", choices=["mfclip", "mfclip-small"])
+    parser.add_argument("--model", default="mfclip", choices=list(MODEL_PRESETS))
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -99,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    embedded = options.model == "mfclip-small" and not options.weights
+    embedded = options.model == "mfclip-lite" and not options.weights
     trained = options.weights or embedded
     model = load_detector(options.weights)[0] if trained else create_model(options.model)
     load_before = os.getloadavg()[0]

@@ -43,9 +43,11 @@ PAGES = (
     "docs/predict.md",
     "docs/serve.md",
     "docs/speed.md",
+    "docs/training.md",
     "benchmarks/README.md",
 )
 SPLITS = {"test": "test", "test_unseen": "test_unseen (generators without a training image)"}
+MODES = {"whole": "**Each image is a face** (`--whole`).", "detected": "**Faces are found first.**"}
 FIGURES = ("auc", "ap", "eer", "accuracy_fitted", "tpr_at_fpr_5")
 HEAD = "| fakes | n | AUC | AP | EER | ACC, fitted threshold | TPR at 5% FPR |"
 
@@ -94,13 +96,20 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def render_verdicts(weights: Path) -> str:
-    """Draw how often the three verdicts err, one column a split, and say what the bands are."""
-    bands = read_weights(weights).card.bands("whole")
+    """Draw how often the three verdicts err, one column a split, and say what the bands are.
+
+    First where each image is a face, then, if that was measured, where faces are found first.
+    """
+    card = read_weights(weights).card
     titles = {"val": "validation (fitted on it)", **SPLITS}
-    head = " | ".join(titles[split] for split in bands.rates)
-    lines = [f"| | {head} |", "|---" * (1 + len(bands.rates)) + "|"]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rate_rows(bands, Words())]
-    return "\n".join([Words().bands(bands, origin=True), "", *lines])
+    parts = []
+    for mode in card.verdict:
+        bands = card.bands(mode)
+        head = " | ".join(titles[split] for split in bands.rates)
+        rows = [f"| {name} | {' | '.join(cells)} |" for name, cells in rate_rows(bands, Words())]
+        lines = [f"| | {head} |", "|---" * (1 + len(bands.rates)) + "|", *rows]
+        parts.append("\n".join([f"{MODES[mode]} {Words().bands(bands, origin=True)}", "", *lines]))
+    return "\n\n".join(parts)
 
 
 def render_training(results: Path) -> str:

@@ -51,7 +51,7 @@ from mfclip.weights import (
 TRAINING_PARTS = ("language_encoder.", "contrastive.", "predictor.")
 """Parts of MFCLIP that inference does not need."""
 
-EMBEDDED = "assets/weights/mfclip-small.safetensors"
+EMBEDDED = "assets/weights/mfclip-lite.safetensors"
 """The weights that come with the package."""
 
 
