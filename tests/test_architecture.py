@@ -20,16 +20,17 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "mfclip"
 
 LAYERS = {
-    **dict.fromkeys(["labels", "config", "errors", "batch", "weights"], 0),
+    **dict.fromkeys(["labels", "config", "errors", "batch"], 0),
     **dict.fromkeys(["layers", "runtime"], 1),
-    **dict.fromkeys(["model", "baselines", "media"], 2),
-    **dict.fromkeys(["detectors", "data"], 3),
-    **dict.fromkeys(["engines", "datasets"], 4),
-    **dict.fromkeys(["evaluate", "predict"], 5),
-    **dict.fromkeys(["train", "report"], 6),
-    **dict.fromkeys(["serve", "experiment"], 7),
-    "cli": 8,
-    "__main__": 9,
+    "weights": 2,
+    **dict.fromkeys(["model", "baselines", "media"], 3),
+    **dict.fromkeys(["detectors", "data"], 4),
+    **dict.fromkeys(["engines", "datasets"], 5),
+    **dict.fromkeys(["evaluate", "predict"], 6),
+    **dict.fromkeys(["train", "report"], 7),
+    **dict.fromkeys(["serve", "experiment"], 8),
+    "cli": 9,
+    "__main__": 10,
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -6,7 +6,6 @@ Loading never executes code. A file is written whole or not at all.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from mfclip.errors import WeightsError
+from mfclip.runtime.whole_file import write_bytes
 
 FORMAT = "mfclip-1"
 
@@ -45,18 +45,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     """
     from safetensors.torch import save  # noqa: PLC0415 - keeps the import of mfclip light
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     whole = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-    data = save(whole, dict(metadata))
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, save(whole, dict(metadata)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from pathlib import Path
-from typing import TextIO
 
 import pytest
 
@@ -12,7 +9,6 @@ from mfclip.predict.prediction import Box, Failure, Kind, Prediction
 from mfclip.predict.verdict import Bands
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import JsonResults, to_json
-from mfclip.runtime.whole_file import write_output, write_whole
 
 KINDS = {"family": (Kind("gan", 0.75, 0.5), Kind("real", 0.25))}
 FAKE = Prediction(
@@ -116,11 +112,6 @@ def streamed(results: list[AnyResult], model: dict[str, object]) -> str:
         return file.read()
 
 
-def stop_after(file: TextIO, text: str) -> None:
-    file.write(text)
-    raise RuntimeError("stopped")
-
-
 def test_schema_2_is_written_out_in_full() -> None:
     assert to_json(RESULTS, {"name": "m"}) == {
         "schema": 2,
@@ -149,53 +140,6 @@ def test_names_that_are_no_unicode_survive_in_json() -> None:
 def test_a_number_that_json_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         streamed([], {"auc": float("nan")})
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "out.json"
-    with write_whole(path) as file:
-        file.write("first")
-        file.flush()
-        assert not path.exists()
-    with pytest.raises(RuntimeError, match="stopped"), write_whole(path) as file:
-        stop_after(file, "second")
-    assert path.read_text() == "first"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    link = tmp_path / "link.json"
-    link.symlink_to(tmp_path / "real" / "out.json")
-    with write_whole(link) as file:
-        file.write("text")
-    assert link.is_symlink()
-    assert (tmp_path / "real" / "out.json").read_text() == "text"
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs Linux, for named pipes")
-def test_a_pipe_is_written_straight_and_never_replaced(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        with write_whole(pipe) as file:
-            file.write("text")
-        assert os.read(reader, 100) == b"text"
-    finally:
-        os.close(reader)
-    assert pipe.is_fifo()
-    assert list(tmp_path.iterdir()) == [pipe]
-
-
-def test_the_standard_output_gets_all_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with write_output(None) as file:
-        file.write("whole")
-        assert capsys.readouterr().out == ""
-    assert capsys.readouterr().out == "whole"
-    with pytest.raises(RuntimeError, match="stopped"), write_output(None) as file:
-        stop_after(file, "half")
-    assert capsys.readouterr().out == ""
 
 
 def test_likely_kind_passes_over_real() -> None:

@@ -24,6 +24,7 @@ from mfclip.datasets.doctor import Finding, exit_code
 from mfclip.datasets.doctor import doctor as run_doctor
 from mfclip.datasets.sources import SOURCES, Source
 from mfclip.errors import ConfigError
+from mfclip.runtime.whole_file import partial_file, write_whole
 
 SHOWN = 3
 """Examples printed below a finding; --json holds up to 100."""
@@ -103,8 +104,10 @@ def audit(
                 seed=seed,
                 progress=progress,
             )
-        out.write_text(render_report(result, _title(manifest)), encoding="utf-8")
-        figures.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+        with write_whole(out) as file:
+            file.write(render_report(result, _title(manifest)))
+        with write_whole(figures) as file:
+            file.write(json.dumps(result.as_dict(), indent=2) + "\n")
     _print_verdict(result)
     typer.echo(f"report -> {out}")
 
@@ -125,7 +128,8 @@ def show(
     open_folder(out.parent)
     with refuse_unwritable(out):
         sheet = contact_sheet(part, columns=columns, size=size, seed=seed)
-        sheet.save(out)
+        with partial_file(out) as partial:
+            sheet.save(partial, "PNG")
     typer.echo(f"contact sheet, {sheet.width}x{sheet.height} pixels -> {out}")
 
 

@@ -6,11 +6,9 @@ Paths are relative to the manifest's folder unless absolute. Source: protocols, 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from typing import Any
 
 from mfclip.errors import ManifestError, require
 from mfclip.labels import LEVELS, Labels, parse_label, parse_level
+from mfclip.runtime.whole_file import partial_file
 
 SPLITS = ("train", "val", "test")
 """The splits every protocol knows; a manifest may name more, e.g. ``test_unseen``."""
@@ -115,14 +114,10 @@ class Manifest:
             raise ManifestError(
                 f"expected a path ending in {', '.join(writers)}, but got {path.name}"
             )
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
-            os.replace(partial, path)
+            with partial_file(path) as partial:
+                writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise ManifestError(f"cannot write {path} ({error.strerror or error})") from error
 
     def _row(self, sample: Sample) -> dict[str, str]:

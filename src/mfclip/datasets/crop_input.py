@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from mfclip.media.faces import Face, FaceDetector, crop_face
 from mfclip.media.images import read_image
 from mfclip.media.tracking import FaceTracker
 from mfclip.media.video import VIDEO_SUFFIXES, Frame, frames
+from mfclip.runtime.whole_file import write_bytes
 
 RIVALS = 3
 """Faces a frame that may turn out to be the person of the video; bounds the memory."""
@@ -121,15 +121,7 @@ def crop_input(task: Task, detector: FaceDetector) -> None:
         crops = _main_person(crops)
     rows = [_write(task, crop) for crop in crops]
     record = {"stamp": stamp, "failure": kind, "reason": reason, "crops": rows}
-    write_whole(task.record, json.dumps(record).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even if the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_bytes(task.record, json.dumps(record).encode(), sync=False)
 
 
 def _find(task: Task, detector: FaceDetector) -> Iterator[_Crop]:
@@ -177,7 +169,7 @@ def _write(task: Task, crop: _Crop) -> dict[str, Any]:
     ending = "png" if task.options.quality is None else "jpg"
     name = f"{task.name}_{crop.frame:06d}_{crop.person}.{ending}"
     path = Path("crops") / task.name[-2:] / name
-    write_whole(task.out / path, crop.content)
+    write_bytes(task.out / path, crop.content, sync=False)
     left, top, right, bottom = (round(side, 1) for side in crop.face.box)
     return {
         "path": path.as_posix(),

@@ -31,17 +31,11 @@ from typing import Any
 import torch
 
 from mfclip.data.manifest import Manifest, Sample
-from mfclip.datasets.crop_input import (
-    PrepareOptions,
-    Task,
-    crop_input,
-    make_task,
-    read_record,
-    write_whole,
-)
+from mfclip.datasets.crop_input import PrepareOptions, Task, crop_input, make_task, read_record
 from mfclip.errors import ConfigError, InputError, MfclipError
 from mfclip.media.faces import FaceDetector
 from mfclip.runtime.parallel import Progress, silent
+from mfclip.runtime.whole_file import sweep, write_bytes, write_whole
 
 DETECTOR = "mtcnn 1.0.0, mfclip 1"
 """Stored with the options, so that the crops of two detectors do not mix in one folder."""
@@ -110,6 +104,7 @@ def prepare(
         MissingExtraError: a package that finds faces or reads videos is not installed.
     """
     out, options = out.absolute(), options or PrepareOptions()
+    sweep(out, recursive=True)
     _keep_options(out / "options.json", options)
     tasks = {s.path: make_task(s.path, manifest.root, out, options) for s in manifest}
     waiting = [task for task in tasks.values() if read_record(task) is None]
@@ -124,7 +119,7 @@ def _keep_options(path: Path, options: PrepareOptions) -> None:
     """Store the options of the first run; refuse others later."""
     wanted = {"detector": DETECTOR, **asdict(options)}
     if not path.exists():
-        write_whole(path, json.dumps(wanted, indent=1).encode())
+        write_bytes(path, json.dumps(wanted, indent=1).encode())
         return
     stored = json.loads(path.read_bytes())
     if stored != wanted:
@@ -246,9 +241,7 @@ def _failure(sample: Sample, record: Mapping[str, Any]) -> dict[str, str]:
 @contextmanager
 def _table(path: Path, columns: Sequence[str]) -> Iterator[csv.DictWriter[str]]:
     """A CSV file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(path, newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         yield writer
-    os.replace(partial, path)

@@ -21,6 +21,7 @@ from mfclip.evaluate.scores import Scores
 from mfclip.evaluate.verdicts import fit_bands, verdict_rates
 from mfclip.media.jpeg import shared_quality
 from mfclip.model.mfclip import MFCLIP
+from mfclip.runtime.whole_file import write_whole
 from mfclip.weights import BEST
 
 MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
@@ -96,8 +97,8 @@ def release(
     save_detector(detector, model, out, card=card, vision_only=True)
     for split, evaluation in evaluations.items():
         evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
-        text = evaluation.to_markdown()
-        out.with_name(f"{out.stem}-{split}.md").write_text(text, encoding="utf-8")
+        with write_whole(out.with_name(f"{out.stem}-{split}.md")) as file:
+            file.write(evaluation.to_markdown())
     return evaluations
 
 

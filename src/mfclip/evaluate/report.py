@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from mfclip.errors import InputError
 from mfclip.evaluate.bootstrap import Interval, bootstrap_intervals
 from mfclip.evaluate.metrics import FIGURES, Metrics, compute_metrics
-from mfclip.evaluate.scores import ScoredSample, Scores, write_text
+from mfclip.evaluate.scores import ScoredSample, Scores
 from mfclip.runtime.provenance import Provenance, provenance
+from mfclip.runtime.whole_file import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,7 +126,8 @@ class Evaluation:
         Raises:
             OSError: the folder is not writable or the disk is full.
         """
-        write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        with write_whole(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_table(self) -> Table:
         """Draw the rows for a terminal of some 85 columns; of the intervals only AUC's."""

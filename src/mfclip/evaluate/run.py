@@ -19,7 +19,8 @@ from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import fit_threshold
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import Progress, score_manifest
-from mfclip.evaluate.scores import Scores, write_text
+from mfclip.evaluate.scores import Scores
+from mfclip.runtime.whole_file import write_whole
 
 
 def evaluate_weights(  # noqa: PLR0913 - the command has as many
@@ -79,7 +80,8 @@ def evaluate_weights(  # noqa: PLR0913 - the command has as many
     )
     scores.write(out / "scores.csv")
     evaluation.write(out / "metrics.json")
-    write_text(out / "metrics.md", evaluation.to_markdown())
+    with write_whole(out / "metrics.md") as file:
+        file.write(evaluation.to_markdown())
     return evaluation
 
 

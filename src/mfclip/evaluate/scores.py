@@ -7,8 +7,6 @@ error``. A sample that could not be scored has an error and no score.
 from __future__ import annotations
 
 import csv
-import io
-import os
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from numpy import ndarray
 
 from mfclip.errors import InputError, ManifestError
 from mfclip.labels import Labels, parse_label, parse_level
+from mfclip.runtime.whole_file import write_whole
 
 COLUMNS = (
     "path",
@@ -127,26 +126,10 @@ class Scores:
         Raises:
             OSError: the folder is not writable or the disk is full.
         """
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(map(_row, self.samples))
-        write_text(path, text.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; its folder is made.
-
-    Raises:
-        OSError: the folder is not writable or the disk is full; an older file stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with write_whole(path, newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(map(_row, self.samples))
 
 
 def read_scores(path: Path) -> Scores:
