@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -74,8 +75,9 @@ def test_no_path_edits_absolute_paths_or_prints(file: Path) -> None:
 
 def test_public_names() -> None:
     assert set(mfclip.__all__) == {
-        "Labels", "MFCLIP", "Manifest", "Predictor", "RunConfig", "SamplePairAttention",
-        "create_model", "load_config", "load_detector", "read_manifest", "tokenize",
+        "Failure", "Labels", "MFCLIP", "Manifest", "Prediction", "Predictor", "RunConfig",
+        "SamplePairAttention", "create_model", "judge_video", "load_config", "load_detector",
+        "read_manifest", "tokenize",
     }  # fmt: skip
     assert all(getattr(mfclip, name) is not None for name in mfclip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -102,12 +104,55 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
         for name in ("train", "evaluate")
     }
     assert options["train"] == {
-        "--config", "--set", "--out", "--device", "--seed", "--resume", "--profile",
+        "--config", "--manifest", "--set", "--out", "-o", "--device", "--seed", "--resume",
+        "--profile",
     }  # fmt: skip
     assert options["evaluate"] == {
-        "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
-        "--engine", "--precision",
+        "--manifest", "--root", "--weights", "--out", "-o", "--split", "--fit-split", "--set",
+        "--device", "--engine", "--precision",
     }  # fmt: skip
+
+
+def _commands() -> dict[str, Any]:
+    """Every command by its words, e.g. ``data scan``."""
+    tree = {"": get_command(app)}
+    while groups := {words: each for words, each in tree.items() if hasattr(each, "list_commands")}:
+        for words, group in groups.items():
+            del tree[words]
+            for word in group.list_commands(None):
+                tree[f"{words} {word}".strip()] = group.get_command(None, word)
+    return tree
+
+
+def test_what_several_commands_ask_for_is_asked_for_alike() -> None:
+    """One name, one short form and one type of value."""
+    found: dict[str, dict[str, set[Any]]] = {}
+    for parameter in (p for command in _commands().values() for p in command.params):
+        seen = found.setdefault(parameter.name, {"opts": set(), "type": set()})
+        seen["opts"].add(tuple(parameter.opts))
+        seen["type"].add(parameter.type.name)
+    assert found["out"]["opts"] == {("--out", "-o")}
+    # an argument of the commands that work on a manifest, an option of those that work on weights
+    assert found["manifest"]["opts"] == {("manifest",), ("--manifest",)}
+    # of `export` also an argument, by the name of `source`
+    assert found["weights"]["opts"] == {("--weights",)}
+    for name in ("weights", "root", "split", "device", "engine", "precision", "seed", "set_",
+                 "workers", "threshold", "batch_size", "config"):  # fmt: skip
+        assert len(found[name]["opts"]) == 1, name
+        assert len(found[name]["type"]) == 1, name
+    assert found["frames"]["opts"] == {("--frames",), ("--frames", "--num-frames")}
+
+
+def test_options_are_explained_alike() -> None:
+    """What has one meaning has one text; ``serve`` and ``figure`` have reasons for their own."""
+    texts: dict[str, set[str]] = {}
+    for name, command in _commands().items():
+        if name in {"serve", "experiment figure"}:
+            continue
+        for parameter in command.params:
+            texts.setdefault(parameter.opts[0], set()).add(getattr(parameter, "help", "") or "")
+    for option in ("--weights", "--root", "--device", "--workers", "--precision", "--threshold"):
+        assert len(texts[option]) == 1, option
 
 
 def test_source_files_stay_readable() -> None:

@@ -271,3 +271,22 @@ def test_faces(faces_manifest: Path) -> None:
     assert Counter(s.target for s in manifest) == Counter(int(r["label"] == "fake") for r in rows)
     assert check_files(manifest) == []
     assert check_groups(manifest) == {}
+
+
+@pytest.mark.parametrize(
+    ("heading", "told"),
+    [
+        ("path,label", "lacks the column(s) manipulation, family, generator, split; expected "),
+        ("path;label;split", "has semicolons between its columns, not commas; expected path, "),
+        ("path\tlabel", "has tabs between its columns, not commas; expected path, "),
+    ],
+)
+def test_other_tables_are_sent_to_the_command_that_reads_them(
+    tmp_path: Path, heading: str, told: str
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(f"{heading}\n0.jpg,real\n")
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert f"{path} {told}" in str(caught.value)
+    assert f"mfclip data scan table {path} --out manifest.csv" in str(caught.value)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import ManifestOption, Root
+from mfclip.cli.output import claim_file, files_of, refuse_unwritable
 
 if TYPE_CHECKING:
     from mfclip.predict.verdict import Bands
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 
 def release(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    manifest: ManifestOption,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE.safetensors", help="Weights to write."),
+    ],
     splits: Annotated[
         str, typer.Option(help="Splits to measure the finished weights on, with commas.")
     ] = "test",
@@ -32,6 +36,7 @@ def release(
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
+    root: Root = None,
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
 ) -> None:
@@ -46,13 +51,16 @@ def release(
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
     from mfclip.predict.verdict import read_bands  # noqa: PLC0415
-    from mfclip.weights import read_weights  # noqa: PLC0415
+    from mfclip.weights import BEST, read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
     facts = {name: text for name, text in words.items() if text}
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, root=root)
     names = [name.strip() for name in splits.split(",")]
-    open_folder(out.parent)
+    tables = [f"{out.stem}-{name}{ending}" for name in names for ending in (".json", ".md")]
+    beside = map(out.with_name, tables)
+    inputs = [run / BEST, *files_of(manifest, rows)]
+    claim_file("--out", out, [".safetensors"], inputs=inputs, beside=beside)
     with refuse_unwritable(out):
         evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
     for evaluation in evaluations.values():

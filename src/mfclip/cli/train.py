@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mfclip.cli.interrupt import tell_how_to_go_on
+from mfclip.cli.options import Changes, Device, OutFolder
+from mfclip.cli.output import claim_folder
 
 
 def train(
@@ -13,13 +18,18 @@ def train(
         Path | None,
         typer.Option(help="TOML with what differs from the defaults (the paper's recipe)."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change one setting, e.g. train.lr=3e-4. Repeatable."),
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Manifest: .csv, .jsonl or .parquet; in place of the configuration's "
+            "data.manifest.",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int | None, typer.Option(help="Overrides the configuration's seed.")] = None,
+    set_: Changes = None,
+    out: OutFolder = Path("runs/train"),
+    device: Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="In place of the configuration's seed.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
@@ -29,20 +39,34 @@ def train(
 ) -> None:
     """Train a detector on a manifest; the best epoch is chosen on the validation split.
 
-    The manifest (data.manifest) is CSV, JSON lines or Parquet with the columns path, label,
-    manipulation, family, generator, split and optionally group, video_id. Several processes: start
-    this command under torchrun.
+    The manifest has the columns path, label, manipulation, family, generator, split and optionally
+    group, video_id; mfclip data scan makes one. Several processes: start this command under
+    torchrun.
     """
     from mfclip.config import load_config  # noqa: PLC0415
+    from mfclip.train.loop import LAST  # noqa: PLC0415
+    from mfclip.train.loop import train as run  # noqa: PLC0415
+    from mfclip.weights import BEST  # noqa: PLC0415
 
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    if manifest is not None:
+        overrides.append(f"data.manifest={json.dumps(str(manifest))}")
     settings = load_config(config, overrides)
+    inputs = [config, settings.data.manifest, settings.model.pretrained]
+    # a run that goes on may take its own config.toml, which is the same settings in full
+    names = [BEST, LAST, *([] if resume else ["config.toml"])]
+    claim_folder("--out", out, inputs=inputs, names=names)
     if profile:
         from mfclip.train.profile import profile_training  # noqa: PLC0415
 
         typer.echo(profile_training(settings, out, device=device))
         return
-    from mfclip.train.loop import train as run  # noqa: PLC0415
 
-    progress = run(settings, out, resume=resume, device=device)
+    def advice() -> str:
+        if not (out / LAST).is_file():
+            return "there is no checkpoint yet"
+        return f"the same command with --resume goes on from the last checkpoint in {out}"
+
+    with tell_how_to_go_on(advice):
+        progress = run(settings, out, resume=resume, device=device)
     typer.echo(f"trained {progress.epoch} epochs, {progress.step} steps; best weights in {out}")

@@ -25,6 +25,9 @@ SPLITS = ("train", "val", "test")
 REQUIRED = ("path", *LEVELS, "split")
 OPTIONAL = ("group", "video_id")
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What programs write between the columns of what they call CSV; a manifest has commas."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -110,13 +113,14 @@ class Manifest:
             ManifestError: another ending, or the disk refuses.
         """
         writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-        if path.suffix not in writers:
+        if path.suffix.lower() not in writers:
             raise ManifestError(
                 f"expected a path ending in {', '.join(writers)}, but got {path.name}"
             )
+        write = writers[path.suffix.lower()]
         try:
             with partial_file(path) as partial:
-                writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
+                write([self._row(sample) for sample in self.samples], partial)
         except OSError as error:
             raise ManifestError(f"cannot write {path} ({error.strerror or error})") from error
 
@@ -200,9 +204,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _readers(path: Path) -> Callable[[Path], list[dict[str, Any]]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
-    return readers[path.suffix]
+    return readers[path.suffix.lower()]
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
@@ -228,11 +232,24 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in REQUIRED if name not in row]
     if missing:
-        message = (
-            f"{path} lacks the column(s) {', '.join(missing)}; "
-            f"expected {', '.join(REQUIRED)}, found {', '.join(map(str, row))}"
+        found = [str(name) for name in row]
+        problem = f"lacks the column(s) {', '.join(missing)}"
+        if len(found) == 1 and (mark := find_delimiter(found[0])) != ",":
+            problem = f"has {DELIMITERS[mark]} between its columns, not commas"
+        raise ManifestError(
+            f"{path} {problem}; expected {', '.join(REQUIRED)}, found {', '.join(found)}. To make "
+            f"a manifest of a table: mfclip data scan table {path} --out manifest.csv"
         )
-        raise ManifestError(message)
+
+
+def find_delimiter(heading: str) -> str:
+    """Return what stands between a table's columns: the one of `DELIMITERS` seen most, or a comma.
+
+    Example:
+        >>> find_delimiter("path;label"), find_delimiter("path")
+        (';', ',')
+    """
+    return max(DELIMITERS, key=heading.count)
 
 
 def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:

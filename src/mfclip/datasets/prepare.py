@@ -46,6 +46,9 @@ CROP_COLUMNS = (
 )
 FAILURE_COLUMNS = ("path", "failure", "reason", "label", "generator", "split")
 
+OUTPUTS = ("options.json", "crops.csv", "failures.csv", "manifest.csv")
+"""Names of the tables in the output folder."""
+
 CHANGED: dict[str, Any] = {
     "failure": "unreadable",
     "reason": "the file changed while faces were being found; run again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     out = {}
     for name in MERIT:
         out[name] = {"value": float(getattr(row.metrics, name))}
-        if interval := row.intervals.get(name):  # absent without resamples
+        interval = row.intervals.get(name)
+        if interval and math.isfinite(interval.low):  # absent without resamples
             out[name] |= {"low": interval.low, "high": interval.high}
     return out

@@ -22,6 +22,9 @@ from mfclip.evaluate.score import Progress, score_manifest
 from mfclip.evaluate.scores import Scores
 from mfclip.runtime.whole_file import write_whole
 
+OUTPUTS = ("scores.csv", "metrics.json", "metrics.md")
+"""Names of what is written."""
+
 
 def evaluate_weights(  # noqa: PLR0913 - the command has as many
     weights: str | Path | None,

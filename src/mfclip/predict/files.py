@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 def find_files(names: Sequence[str]) -> Iterator[Path | Failure]:
     """Iterate over the pictures and videos that files, folders and globs stand for.
 
-    A file is taken whatever its ending. A folder is searched through and through for files with
+    A file is taken whatever its ending. A folder is searched recursively for files with
     one of `SUFFIXES`; hidden files and folders are passed over, links to folders not
     followed. A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) stands for the files and
     folders it matches. Order: as named, alphabetical inside a folder, so that two runs agree.
@@ -27,14 +28,26 @@ def find_files(names: Sequence[str]) -> Iterator[Path | Failure]:
         names: as typed by the user.
 
     Yields:
-        Paths in the user's own spelling, or what could not be searched.
+        Paths in the user's own spelling, or what could not be searched: also ``-`` and addresses,
+        which other programs take.
     """
     for name in names:
         path = Path(name)
-        if not os.path.lexists(path) and glob.has_magic(name):
+        if not os.path.lexists(path) and (reason := _no_file(name)):
+            yield Failure(name, reason)
+        elif not os.path.lexists(path) and glob.has_magic(name):
             yield from _expand(name)
         else:
             yield from _search(path)
+
+
+def _no_file(name: str) -> str | None:
+    """Say why a name that other programs take is taken for no file here."""
+    if name == "-":
+        return "the standard input is not read; save it to a file and name that"
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+        return "addresses are not fetched; download the file and name that"
+    return None
 
 
 def _expand(pattern: str) -> Iterator[Path | Failure]:

@@ -55,7 +55,7 @@ def partial_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
     partial = _unused_name(target)
     try:
         with partial.open("xb") as file:
-            _lock(file.fileno())
+            lock(file.fileno())
             yield partial
             if sync:  # through any descriptor of the file, whoever wrote it
                 os.fsync(file.fileno())
@@ -153,7 +153,7 @@ def _unused_name(target: Path) -> Path:
     return target.with_name(f".{target.stem[:40]}.mfclip-{secrets.token_hex(6)}{ending}")
 
 
-def _lock(descriptor: int) -> bool | None:
+def lock(descriptor: int) -> bool | None:
     """Lock an open file or folder until it is closed.
 
     Returns:
@@ -177,7 +177,7 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock(descriptor)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -192,7 +192,7 @@ def _is_abandoned(path: Path) -> bool:
     except OSError:  # gone meanwhile, or not ours
         return False
     try:
-        locked = _lock(descriptor)
+        locked = lock(descriptor)
     finally:
         os.close(descriptor)
     return age > GRACE_WITHOUT_LOCKS if locked is None else locked
