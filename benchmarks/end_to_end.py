@@ -112,10 +112,10 @@ def reading_seconds(predictor: Predictor, paths: list[Path]) -> float:
     """Processor seconds that reading one picture takes, on one thread."""
     chosen = paths[:READ_ALONE]
     with pinned_threads(1):
-        predictor._read(chosen[0])
+        predictor.reader.read(chosen[0])
         began = time.process_time()
         for path in chosen:
-            predictor._read(path)
+            predictor.reader.read(path)
         return (time.process_time() - began) / len(chosen)
 
 

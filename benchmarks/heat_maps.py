@@ -230,9 +230,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     loaded, card = load_detector()
-    detector = CalibratedDetector(loaded, card["temperature"]).requires_grad_(False).eval()
+    detector = CalibratedDetector(loaded, card.temperature).requires_grad_(False).eval()
     samples = read_manifest(arguments.manifest).split(arguments.split)
-    sizes = {"resize": card["resize"], "image_size": card["image_size"]}
+    sizes = {"resize": card.resize, "image_size": int(loaded.image_size)}
     forged = choose_faces(samples.where(lambda s: s.labels.is_fake), arguments.count)
     real = choose_faces(samples.where(lambda s: not s.labels.is_fake), arguments.real)
     report: dict[str, Any] = {
@@ -241,12 +241,12 @@ def main() -> None:
         "weights_sha256": hash_file(find_weights(None)),
         **asdict(provenance()),
         "method": {"steps": STEPS, "base_blur": BASE_BLUR, "smoothing": SMOOTHING},
-        "deletion": measure_deletion(detector, FaceDataset(forged, **sizes), card["threshold"]),
+        "deletion": measure_deletion(detector, FaceDataset(forged, **sizes), card.threshold),
     }
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report["deletion"]["fall"]), flush=True)
     pointed = FaceDataset(real, **sizes)
-    report["pointing"] = measure_pointing(detector, pointed, real.samples, card["threshold"])
+    report["pointing"] = measure_pointing(detector, pointed, real.samples, card.threshold)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(render(report))
 

@@ -166,7 +166,7 @@ def main() -> None:
         "damage": {},
     }
     plain = Predictor.load(finder=WholePicture())
-    plain.card["jpeg_quality"] = None
+    plain.card = plain.card.changed(jpeg_quality=None)
     report["not_saved_alike"] = {
         name: cost(plain, val, DAMAGE[name]) for name in ("none", SCALED, "blur, sigma 0.5")
     }

@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     loaded, card = load_detector()
-    detector = CalibratedDetector(loaded, card["temperature"])
+    detector = CalibratedDetector(loaded, card.temperature)
     samples = read_manifest(arguments.manifest).split(arguments.split)
-    sizes = {"resize": card["resize"], "image_size": card["image_size"]}
-    clean = score(detector, FaceDataset(samples, **sizes), card["threshold"])
+    sizes = {"resize": card.resize, "image_size": int(loaded.image_size)}
+    clean = score(detector, FaceDataset(samples, **sizes), card.threshold)
     report: dict[str, Any] = {
         "split": arguments.split,
         "manifest": samples.fingerprint,
@@ -64,7 +64,7 @@ def main() -> None:
     for kind in EXTRA_PERTURBATIONS:
         for level in LEVELS:
             faces = DamagedFaces(samples, kind, level, **sizes)
-            cell = score(detector, faces, card["threshold"])
+            cell = score(detector, faces, card.threshold)
             report["damaged"].setdefault(kind, {})[str(level)] = cell
             print(kind, level, round(cell["auc"]["value"], 3), flush=True)
             arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

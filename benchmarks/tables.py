@@ -16,7 +16,7 @@ from typing import Any
 
 from mfclip.detectors import find_weights
 from mfclip.media.perturbations import EXTRA_PERTURBATIONS
-from mfclip.predict.verdict import error_rows, percent, read_bands
+from mfclip.predict.verdict import error_rows, percent
 from mfclip.weights import read_weights
 from serve_tables import render_fuzz, render_load
 from speed_tables import (
@@ -71,7 +71,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def render_verdicts(weights: Path) -> str:
     """Draw how often the three verdicts err, one column a split, and say what the bands are."""
-    bands = read_bands(read_weights(weights).card)
+    bands = read_weights(weights).card.bands("whole")
     titles = {"val": "validation (fitted on it)", **SPLITS}
     head = " | ".join(titles[split] for split in bands.rates)
     lines = [f"| | {head} |", "|---" * (1 + len(bands.rates)) + "|"]
@@ -93,9 +93,9 @@ def render_training(results: Path) -> str:
 def render_kinds(weights: Path) -> str:
     """Draw how often the named kind is right, one row a level and split."""
     lines = ["| split | level | faces | right | by a guess |", "|---" * 5 + "|"]
-    for split, levels in read_weights(weights).card.get("kinds", {}).items():
+    for split, levels in read_weights(weights).card.kinds.items():
         for level, share in levels.items():
-            cells = f"{share['faces']} | {_interval(share)} | {share['chance']:.3f}"
+            cells = f"{share.faces} | {_interval(share.model_dump())} | {share.chance:.3f}"
             lines.append(f"| {split} | {level} | {cells} |")
     return "\n".join(lines)
 

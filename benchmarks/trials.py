@@ -123,7 +123,7 @@ def main() -> None:
     for name in order:
         place = places[name]
         detector, card = load_detector(place)
-        squares = read_squares(manifest, card["resize"])
+        squares = read_squares(manifest, card.resize)
         logits = score(detector, squares, 6)
         scores = {way: logits[list(views)].mean(0).double().numpy() for way, views in WAYS.items()}
         if place.is_dir():
@@ -131,7 +131,7 @@ def main() -> None:
             scores["last weights"] = score(detector, squares, 1)[0].double().numpy()
         base = scores["centre"] if base is None else base
         report["trials"][name] = {
-            "epochs": card["config"]["train"]["epochs"] if place.is_dir() else 0,
+            "epochs": card.config["train"]["epochs"] if place.is_dir() else 0,
             **{way: compare(each, base, target, counts) for way, each in scores.items()},
         }
         print(name, *(f"{way} {roc_auc_score(target, each):.3f}" for way, each in scores.items()))

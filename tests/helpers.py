@@ -62,6 +62,12 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "freqnet": {"image_size": 32},
     "recce": {"image_size": 32, "options": {"width": 0.02}},
+    "uia_vit": {
+        "image_size": 32,
+        "options": {"patch_size": 8, "width": 24, "depth": 4, "num_heads": 3},
+    },
+    "guan": {"image_size": 32, "options": {"backbone": "convnext_atto"}},
+    "cevit": {"image_size": 32, "options": {"width": 8, "depth": 1, "hidden": 16}},
 }
 """Overrides that make a detector fast to test; none for those that need none."""
 

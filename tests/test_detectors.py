@@ -13,6 +13,7 @@ from torch import nn
 
 from helpers import KINDS, SIZES, SLOW, assert_close, fill, pictures, tiny_batch
 from mfclip import detectors
+from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.detectors import (
     DETECTORS,
@@ -91,11 +92,11 @@ def test_a_few_steps_on_one_batch_lower_its_loss(name: str) -> None:
 def test_weights_make_a_round_trip(name: str, tmp_path: Path) -> None:
     detector, settings = make(name)
     path = tmp_path / "w.safetensors"
-    save_detector(detector, settings, path, card={"data": "none"})
+    save_detector(detector, settings, path, card=Card(trained_on="none"))
     loaded, card = load_detector(path)
     images = pictures(2, settings.image_size)
     torch.testing.assert_close(loaded(images), detector(images), rtol=0, atol=0)
-    assert card == {"data": "none"}
+    assert card == Card(trained_on="none")
     assert not loaded.training
     assert loaded.image_size == settings.image_size
     from_folder = tmp_path / "model.safetensors"
@@ -107,7 +108,7 @@ def test_weights_make_a_round_trip(name: str, tmp_path: Path) -> None:
 def test_pretrained_weights_are_a_starting_point(name: str, tmp_path: Path) -> None:
     detector, settings = make(name)
     path = tmp_path / "w.safetensors"
-    save_detector(detector, settings, path, card={})
+    save_detector(detector, settings, path, card=Card())
     started = build_detector(settings_of(name, pretrained=str(path)))
     torch.testing.assert_close(started.state_dict(), detector.state_dict(), rtol=0, atol=0)
 
@@ -115,7 +116,7 @@ def test_pretrained_weights_are_a_starting_point(name: str, tmp_path: Path) -> N
 def test_pretrained_weights_may_hold_remembered_prompts(tmp_path: Path) -> None:
     model, settings = remembering()
     path = tmp_path / "w.safetensors"
-    save_detector(model, settings, path, card={})
+    save_detector(model, settings, path, card=Card())
     started = build_detector(settings_of("mfclip", pretrained=str(path)))
     torch.testing.assert_close(started.state_dict(), model.state_dict(), rtol=0, atol=0)
 
@@ -123,8 +124,8 @@ def test_pretrained_weights_may_hold_remembered_prompts(tmp_path: Path) -> None:
 def test_the_vision_half_is_saved_and_loads_alone(tmp_path: Path) -> None:
     model, settings = remembering()
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
-    save_detector(model, settings, whole, card={"threshold": 0.4})
-    save_detector(model, settings, half, card={"threshold": 0.4}, vision_only=True)
+    save_detector(model, settings, whole, card=Card(threshold=0.4))
+    save_detector(model, settings, half, card=Card(threshold=0.4), vision_only=True)
     assert model.language_encoder is not None  # saving takes nothing from the model
     names = set(safetensors.torch.load_file(half))
     assert not any(n.startswith(("language_", "contrastive", "predictor")) for n in names)
@@ -134,7 +135,7 @@ def test_the_vision_half_is_saved_and_loads_alone(tmp_path: Path) -> None:
     assert isinstance(loaded, MFCLIP)
     images = pictures(3)
     torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=0)
-    assert card == {"threshold": 0.4}
+    assert card == Card(threshold=0.4, prompts=model.prompts)
     assert loaded.prompts == model.prompts
     vision = model.encode_image(images)
     torch.testing.assert_close(
@@ -148,7 +149,7 @@ def test_the_vision_half_is_saved_and_loads_alone(tmp_path: Path) -> None:
 def test_weights_of_another_size_are_refused_with_the_first_differences(tmp_path: Path) -> None:
     model, _ = make("mfclip")
     path = tmp_path / "w.safetensors"
-    save_detector(model, settings_of("mfclip", embed_dim=24), path, card={})
+    save_detector(model, settings_of("mfclip", embed_dim=24), path, card=Card())
     expected = r"belongs to another model \(\d+ tensors\): .*expected \(\d+.*\), got \(\d+"
     with pytest.raises(WeightsError, match=expected):
         load_detector(path)
@@ -157,7 +158,7 @@ def test_weights_of_another_size_are_refused_with_the_first_differences(tmp_path
 def test_weights_of_another_version_say_so(tmp_path: Path) -> None:
     model, settings = make("mfclip")
     path = tmp_path / "w.safetensors"
-    save_detector(model, settings, path, card={})
+    save_detector(model, settings, path, card=Card())
     file = read_weights(path)
     write_weights(replace(file, settings={**file.settings, "novelty": 1}), path)
     with pytest.raises(WeightsError, match=r"another version .*unknown key 'model\.novelty'"):

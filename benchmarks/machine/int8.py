@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from machine.subject import made_images
+from mfclip.card import Card
 from mfclip.engines import Engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported
@@ -29,7 +30,7 @@ def quantised_engine(detector: nn.Module) -> Engine:
     """
     graph = VisionGraph(detector, split_first=True)
     content = openvino_core().read_model(to_onnx(graph))
-    exported = Exported("openvino", "int8", graph.facts, {}, content)
+    exported = Exported("openvino", "int8", graph.facts, Card(), content)
     images = made_images(CALIBRATION_IMAGES, graph.facts.image_size)
     batches = [image[None].numpy() for image in images]
     return run_exported(replace(exported, graph=quantise_on(exported, batches)))

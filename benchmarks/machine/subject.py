@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mfclip.batch import Batch
+from mfclip.card import Card
 from mfclip.config import ModelSettings, RunConfig, build_config
 from mfclip.detectors import DETECTORS, build_detector, find_weights, load_detector, save_detector
 from mfclip.errors import ConfigError, WeightsError
@@ -73,7 +74,7 @@ def open_subject(name: str, batch_size: int) -> Iterator[Subject]:
     config = build_config({"model": {"name": name, **_sizes(name, batch_size)}})
     with TemporaryDirectory() as folder:
         path = Path(folder) / "random.safetensors"
-        save_detector(random_detector(config.model), config.model, path, card={})
+        save_detector(random_detector(config.model), config.model, path, card=Card())
         yield Subject(name, path, config)
 
 

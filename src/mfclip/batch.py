@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from mfclip.labels import Labels
@@ -18,7 +18,7 @@ class Batch:
     """Faces that are trained or scored together.
 
     Attributes:
-        images: RGB, pixel values in [0, 1].
+        images: RGB, pixel values in [0, 1]; on their way to a GPU still uint8, in [0, 255].
         target: 1 = fake, 0 = real.
         labels: everything known about each face, same order.
         index: row of each face in its manifest.
@@ -28,7 +28,7 @@ class Batch:
         texts: a sentence about each face, None for a face without; None if not loaded.
     """
 
-    images: Float[Tensor, "b 3 h w"]
+    images: Float[Tensor, "b 3 h w"] | UInt8[Tensor, "b 3 h w"]
     target: Int[Tensor, " b"]
     labels: tuple[Labels, ...]
     index: Int[Tensor, " b"]
@@ -53,13 +53,22 @@ class Batch:
         return replace(self, images=self.images.to(memory_format=torch.channels_last))
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move the tensors; the copy overlaps with work on the device when memory is pinned."""
+        """Move the tensors, and scale pixels that are still uint8 to [0, 1].
+
+        The copy overlaps with work on the device when memory is pinned.
+        """
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in self._present()
             if isinstance(value, Tensor)
         }
+        if not moved["images"].is_floating_point():
+            moved["images"] = moved["images"].float() / 255
         return replace(self, **moved)
+
+    def pin(self) -> Batch:
+        """Put the images into memory that a GPU can fetch by itself."""
+        return replace(self, images=self.images.pin_memory())
 
     def _present(self) -> Iterator[tuple[str, Any]]:
         """Names and values of what was loaded."""

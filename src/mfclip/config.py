@@ -89,14 +89,14 @@ class NoiseEncoderSettings(Settings):
     pixel_scale: float = Field(255.0, gt=0)  # value of white for SRM; the filters' own
 
 
-Sentence: TypeAlias = Annotated[str, Field(min_length=1)]
+Sentence: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class LanguageEncoderSettings(Settings):
     """FLE, the text branch (paper Sec. III-D)."""
 
     max_levels: int = Field(4, ge=1, le=4)  # prompt levels; paper
-    context_length: int = Field(77, ge=4)  # tokens a level; CLIP
+    context_length: int = Field(77, ge=4, le=4096)  # tokens a level; CLIP
     real_prompts: tuple[Sentence, ...] = Field(REAL_PROMPTS, min_length=1, max_length=4)
     depth: int = Field(6, ge=1)  # L, transformer blocks; paper
 
@@ -115,7 +115,7 @@ class ModelSettings(Settings):
     """MFCLIP (paper Fig. 3). Switches are the rows of Table VI."""
 
     name: str = "mfclip"  # a key of DETECTORS
-    image_size: int = Field(224, ge=32)  # pixels; paper
+    image_size: int = Field(224, ge=32, le=4096)  # pixels; paper
     embed_dim: int = Field(512, ge=8)  # d; paper
     num_heads: int = Field(8, ge=1)  # attention heads of every transformer; paper
     mlp_ratio: float = Field(4.0, gt=0)  # MLP 2048 at d = 512; paper
@@ -142,15 +142,17 @@ class DataSettings(Settings):
     train_split: str = "train"
     val_split: str = "val"
     test_split: str = "test"
-    resize: int = Field(256, ge=32)  # short side in pixels before the crop
-    face_margin: float = Field(1.3, gt=0)  # how the faces were cut; `Predictor` cuts alike
+    resize: int = Field(256, ge=32, le=4096)  # short side in pixels before the crop
+    face_margin: float = Field(1.3, gt=0, le=10)  # how the faces were cut; `Predictor` cuts alike
     face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
+    masks: bool = False  # also load which part of each face was forged, for detectors that learn it
     cache: bool = False  # keep decoded pictures in memory (196 kB each at 256 x 256)
     sampling: Literal["shuffle", "balanced", "source", "generator", "paired"] = "shuffle"
     augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper
     self_blend: float = Field(0.0, ge=0, le=1)  # share of a batch: reals and forgeries of them
     twins: Path | None = None  # folder of reconstructions, to make such forgeries with, too
+    max_unreadable: int = Field(100, ge=0)  # images passed over before training stops
 
 
 class LossSettings(Settings):
@@ -197,6 +199,7 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the averaged weights a step; 0 = off
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    matmul: Literal["highest", "high", "medium"] = "high"  # GPU: high = TF32 for 32-bit products
     compile: bool = False
     channels_last: bool = True
     select: Literal["auc", "loss", "accuracy"] = "auc"  # validation figure of the best checkpoint

@@ -11,23 +11,26 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from importlib.resources import as_file, files
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
 from mfclip.baselines.freqnet import FreqNet
+from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
 from mfclip.baselines.recce import Recce
+from mfclip.baselines.uia_vit import UiaVit
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.baselines.xception import Xception
 from mfclip.batch import Batch
+from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
@@ -35,7 +38,15 @@ from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
 from mfclip.model.ftg import number_sentences, prompts
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
-from mfclip.weights import FORMAT, WeightFile, read_tensors, read_weights, write_weights
+from mfclip.weights import (
+    FORMAT,
+    WeightFile,
+    check_build,
+    load_tensors,
+    read_tensors,
+    read_weights,
+    write_weights,
+)
 
 TRAINING_PARTS = ("language_encoder.", "contrastive.", "predictor.")
 """Parts of MFCLIP that inference does not need."""
@@ -54,6 +65,8 @@ class Detector(Protocol):
       so that a resumed run stays equal to the bit.
     - ``not_averaged: tuple[str, ...]``, patterns of buffers that `train.ema` copies, not averages.
     - ``compares_samples``, ``encode_image``, ``feature_loss``: `train.accumulate.ComparesSamples`.
+    - ``compiled: tuple[str, ...]``, parts that `train.compile` compiles: they see pictures and no
+      labels. Without it the detector itself, which its ``loss`` then must call.
     - ``before_saving(labels)``, called with the labels of the training split before its weights
       are kept.
     """
@@ -152,6 +165,9 @@ DETECTORS: dict[str, Builder] = {
     "clip": _build_clip,
     "freqnet": _plain(FreqNet),
     "recce": _plain(Recce),
+    "uia_vit": _plain(UiaVit),
+    "cevit": _plain(CrossEfficientViT),
+    "guan": _plain(Guan),
 }
 
 
@@ -175,7 +191,7 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
     return detector
 
 
-def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
     """Load a detector with its card.
 
     Args:
@@ -186,18 +202,27 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, dict[st
         The detector in eval mode, and its card.
 
     Raises:
+        MissingExtraError: the detector needs a package that is not installed.
         WeightsError: they are absent, damaged, or of another model.
     """
     file = read_weights(find_weights(weights))
     source = str(weights or "the embedded weights")
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
-        detector = _build_random(_without_absent_text(settings, file))
     except ConfigError as error:
-        raise WeightsError(f"{source} come from another version of mfclip: {error}") from None
-    if isinstance(detector, MFCLIP):
-        _restore_prompts(detector, file)
+        problem = str(error).replace("\n", "; ")  # one line, however many keys are wrong
+        message = f"{source} are damaged or come from another version of mfclip: {problem}"
+        raise WeightsError(message) from None
+    prompt_features = file.tensors.pop("prompt_features", None)
+    settings = _without_absent_text(settings, file)
+    check_build(lambda: _build_random(settings), file.tensors, source)
+    detector = _build_random(settings)
     load_tensors(detector, file.tensors, source)
+    if file.card.resize < settings.image_size:
+        message = f"resize {file.card.resize} is smaller than the input, {settings.image_size}"
+        raise WeightsError(f"the card of {source} is damaged: {message}; use others")
+    if isinstance(detector, MFCLIP) and (file.card.prompts or prompt_features is not None):
+        _restore_prompts(detector, file.card.prompts, prompt_features, source)
     return detector.eval(), file.card
 
 
@@ -206,7 +231,7 @@ def save_detector(
     settings: ModelSettings,
     path: Path,
     *,
-    card: Mapping[str, Any],
+    card: Card,
     vision_only: bool = False,
 ) -> None:
     """Write a detector's weights with settings and card.
@@ -215,19 +240,17 @@ def save_detector(
         detector: what to save.
         settings: what it was built from.
         path: a ``.safetensors`` file.
-        card: what it was trained on, thresholds, figures, licence, limits.
+        card: what is known of it; the prompts are added.
         vision_only: leave out what inference does not need (MFCLIP's text half).
     """
     tensors = dict(detector.state_dict())
-    extra: dict[str, Any] = {}
     if isinstance(detector, MFCLIP):
         if vision_only:
             tensors = {k: v for k, v in tensors.items() if not k.startswith(TRAINING_PARTS)}
         if detector.prompts:
             tensors["prompt_features"] = detector.prompt_features
-            extra["prompts"] = [asdict(labels) for labels in detector.prompts]
-    dump = settings.model_dump(mode="json")
-    write_weights(WeightFile(tensors, dump, {**card, **extra}), path)
+            card = card.changed(prompts=detector.prompts)
+    write_weights(WeightFile(tensors, settings.model_dump(mode="json"), card), path)
 
 
 def fit_projections(tensors: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
@@ -252,26 +275,6 @@ def _channels_before(detector: nn.Module, name: str) -> int:
     """Channels of the map that a projection reads: those of its encoder's last convolution."""
     encoder = detector.get_submodule(name.removesuffix(".token.projection.weight"))
     return [part.out_channels for part in encoder.modules() if isinstance(part, nn.Conv2d)][-1]
-
-
-def load_tensors(detector: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors into a detector of the same shape.
-
-    Raises:
-        WeightsError: names or shapes differ; the message lists the first differences.
-    """
-    own = detector.state_dict()
-    wrong = [
-        f"{name}: expected {tuple(own[name].shape)}, got {tuple(tensors[name].shape)}"
-        for name in own.keys() & tensors.keys()
-        if own[name].shape != tensors[name].shape
-    ]
-    wrong += [f"{name}: missing" for name in own.keys() - tensors.keys()]
-    wrong += [f"{name}: not part of this model" for name in tensors.keys() - own.keys()]
-    if wrong:
-        listed = "; ".join(sorted(wrong)[:5])
-        raise WeightsError(f"{source} belongs to another model ({len(wrong)} tensors): {listed}")
-    detector.load_state_dict(dict(tensors))
 
 
 def _build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
@@ -367,8 +370,14 @@ def _without_absent_text(settings: ModelSettings, file: WeightFile) -> ModelSett
     return settings.model_copy(update={"use_text": False})
 
 
-def _restore_prompts(model: MFCLIP, file: WeightFile) -> None:
+def _restore_prompts(
+    model: MFCLIP, prompts: tuple[Labels, ...], features: Tensor | None, source: str
+) -> None:
     """Give the model its prompts."""
-    if "prompt_features" in file.tensors:
-        model.prompts = tuple(Labels(**entry) for entry in file.card.pop("prompts"))
-        model.prompt_features = file.tensors.pop("prompt_features")
+    expected = (len(prompts), model.prompt_features.shape[1])
+    if features is None or tuple(features.shape) != expected or not features.is_floating_point():
+        got = features if features is None else f"{features.dtype} {tuple(features.shape)}"
+        raise WeightsError(f"{source}: expected prompt features of shape {expected}, got {got}")
+    if not bool(features.isfinite().all()):
+        raise WeightsError(f"{source} hold prompt features that are not finite; use others")
+    model.prompts, model.prompt_features = prompts, features

@@ -6,17 +6,27 @@ Loading never executes code. A file is written whole or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from pydantic_core import from_json
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from mfclip.errors import WeightsError
+from mfclip.card import Card, read_card
+from mfclip.errors import MissingExtraError, WeightsError
 from mfclip.runtime.whole_file import write_bytes
 
 FORMAT = "mfclip-1"
+
+MAX_TEXT = 16_000_000
+"""Characters that settings or card may have."""
+
+MAX_UNSTORED = 2**26
+"""Numbers in tables that a detector makes for itself and does not store, such as masks."""
 
 BEST = "best.safetensors"
 """Name of a run's best weights in its folder."""
@@ -29,12 +39,12 @@ class WeightFile:
     Attributes:
         tensors: parameters and buffers by name.
         settings: the ``model`` table of the configuration they belong to.
-        card: what they were trained on, thresholds, figures, licence, limits.
+        card: what is known of them.
     """
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any]
-    card: dict[str, Any] = field(default_factory=dict)
+    card: Card = field(default_factory=Card)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -69,10 +79,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_weights(weights: WeightFile, path: Path) -> None:
     """Write tensors, settings and card."""
+    card = weights.card.to_json()
+    if weights.card.prompts:
+        card["prompts"] = [asdict(labels) for labels in weights.card.prompts]
     metadata = {
         "format": FORMAT,
         "settings": json.dumps(weights.settings),
-        "card": json.dumps(weights.card),
+        "card": json.dumps(card),
     }
     write_tensors(weights.tensors, path, metadata)
 
@@ -87,8 +100,107 @@ def read_weights(path: Path) -> WeightFile:
     if metadata.get("format") != FORMAT:
         message = f"{path} was not written by mfclip: expected format {FORMAT!r}, but got "
         raise WeightsError(message + repr(metadata.get("format")))
+    settings, card = (read_text(metadata, name, path) for name in ("settings", "card"))
+    return WeightFile(tensors, settings, read_card(card, f"the card of {path}"))
+
+
+def read_text(texts: Mapping[str, str], name: str, path: Path) -> dict[str, Any]:
+    """Read an object from the JSON texts that stand beside tensors or a graph.
+
+    Args:
+        texts: by their names.
+        name: which one.
+        path: their file, for the message.
+
+    Raises:
+        WeightsError: it is missing, longer than `MAX_TEXT`, no JSON, nested more than 200 deep, or
+            no object.
+    """
+    text = texts.get(name, "")
     try:
-        return WeightFile(tensors, json.loads(metadata["settings"]), json.loads(metadata["card"]))
-    except (KeyError, json.JSONDecodeError) as error:
-        message = f"{path} is damaged: its settings or card cannot be read; fetch or train it again"
-        raise WeightsError(message) from error
+        # unlike that of the standard library, this parser ends at a depth of 200 with a ValueError
+        tree = from_json(text) if len(text) <= MAX_TEXT else None
+    except ValueError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise WeightsError(
+            f"{path} is damaged: its {name} cannot be read; expected a JSON object of at most "
+            f"{MAX_TEXT / 1e6:g} MB; fetch or train it again"
+        )
+    return tree
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy tensors into a module of the same shape.
+
+    Raises:
+        WeightsError: names, shapes or kinds of number differ (the message lists the first
+            differences), or a number is not finite.
+    """
+    _compare(module, tensors, source)
+    broken = [name for name, values in tensors.items() if not bool(values.isfinite().all())]
+    if broken:
+        listed = ", ".join(broken[:5])
+        raise WeightsError(f"{source}: not every number is finite, in {listed}; use other weights")
+    module.load_state_dict(dict(tensors))
+
+
+def check_build(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Build a module without memory for its tensors, and compare it with those that are there.
+
+    The settings of a file of unknown origin may ask for a petabyte or for a million blocks. This
+    costs no more than the file is long; what is built afterwards has the sizes of what was read.
+
+    Raises:
+        MissingExtraError: the module needs a package that is not installed.
+        WeightsError: the module cannot be built, or is another one than that of the tensors.
+    """
+    try:
+        with _Bounded(1000 + 100 * len(tensors)), torch.device("meta"):
+            draft = build()
+    except MissingExtraError:
+        raise
+    except Exception as error:  # builders of other packages raise what they like
+        reason = str(error).strip().partition("\n")[0][:300]  # it may quote a thousand numbers
+        raise WeightsError(f"{source}: nothing can be built from the settings: {reason}") from error
+    _compare(draft, tensors, source)
+    stored = draft.state_dict().keys()
+    unstored = sum(each.numel() for name, each in draft.named_buffers() if name not in stored)
+    if unstored > MAX_UNSTORED:
+        raise WeightsError(f"{source}: the settings ask for tables of {unstored:,} numbers")
+
+
+class _Bounded(TorchFunctionMode):
+    """End a block of code that calls torch more often than `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.left = limit
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise WeightsError("they name far more layers than there are tensors")
+        return func(*args, **(kwargs or {}))
+
+
+def _compare(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors of other names, shapes or kinds of number than those of a module."""
+    own = module.state_dict()
+    wrong = [
+        f"{name}: expected {tuple(own[name].shape)}, got {tuple(tensors[name].shape)}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    wrong += [
+        f"{name}: expected {own[name].dtype}, got {tensors[name].dtype}"
+        for name in own.keys() & tensors.keys()
+        if own[name].is_floating_point() != tensors[name].is_floating_point()
+    ]
+    wrong += [f"{name}: missing" for name in own.keys() - tensors.keys()]
+    wrong += [f"{name}: not part of this model" for name in tensors.keys() - own.keys()]
+    if wrong:
+        listed = "; ".join(sorted(wrong)[:5])
+        raise WeightsError(f"{source} belongs to another model ({len(wrong)} tensors): {listed}")

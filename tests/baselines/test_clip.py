@@ -88,7 +88,7 @@ def test_prompts_are_the_levels_joined_by_commas(levels: int) -> None:
 
 
 def test_loss_without_spa_is_open_clips() -> None:
-    model, batch = make(spa={"mode": "none"}), tiny_batch(6)
+    model, batch = make(spa={"mode": "none", "targets": "one-hot"}), tiny_batch(6)
     images = model.encode_image(batch.images)
     texts = model.encode_text(model.tokenize(batch.labels))
     oracle = import_vision("open_clip").ClipLoss()(images, texts, model.logit_scale)

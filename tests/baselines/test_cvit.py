@@ -11,6 +11,7 @@ from torch import nn
 
 from helpers import TINY, assert_close, fill, pictures, tiny_batch, tiny_model
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
+from mfclip.card import Card
 from mfclip.config import ModelSettings, build_config
 from mfclip.detectors import build_detector, load_detector, save_detector
 from mfclip.errors import ConfigError
@@ -56,7 +57,7 @@ def test_parameters_as_in_mfclip_and_as_published() -> None:
 def test_weights_of_another_image_size_are_a_start(tmp_path: Path) -> None:
     sizes = {key: TINY[key] for key in SHARED}
     small = settings_of(**sizes)
-    save_detector(build_detector(small), small, tmp_path / "w.safetensors", card={})
+    save_detector(build_detector(small), small, tmp_path / "w.safetensors", card=Card())
     start = str(tmp_path / "w.safetensors")
     larger = build_detector(settings_of(**{**sizes, "image_size": 64}, pretrained=start)).eval()
     smaller = load_detector(start)[0]

@@ -6,8 +6,6 @@ parameters and pictures are those of `oracles`.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 import torch
 
@@ -19,8 +17,6 @@ from mfclip.layers.normalisation import JointBatchNorm2d
 from oracles import fill_by_shape, oracle_pictures, parameter_count, wave
 
 WIDTH = 0.03
-
-pytestmark = pytest.mark.skipif(not find_spec("timm"), reason="needs the extra 'baselines'")
 
 
 def graph() -> tuple[GraphReasoning, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:

@@ -39,3 +39,16 @@ def test_join_statistics_changes_the_type_and_nothing_else() -> None:
         module.train()
     assert_close(joint(images), plain(images))  # also moves the running statistics
     assert_close(joint.eval()(images), plain.eval()(images))
+
+
+def test_timms_norms_with_activations_keep_them() -> None:
+    def build() -> nn.Module:
+        timm = import_vision("timm.layers")
+        return fill(nn.Sequential(timm.BatchNormAct2d(3, eps=1e-3, act_layer=nn.SiLU)))
+
+    plain, joint = build().train(), join_statistics(build()).train()
+    assert isinstance(joint[0], JointBatchNorm2d)
+    images = pictures(3, 12)
+    assert_close(joint(images), plain(images))
+    assert list(joint.state_dict()) == list(plain.state_dict())
+    assert_close(joint.eval()(images), plain.eval()(images))

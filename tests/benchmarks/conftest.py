@@ -9,6 +9,7 @@ import pytest
 
 from helpers import TINY
 from machine.subject import Subject, open_subject, random_detector
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.detectors import save_detector
 
@@ -18,7 +19,7 @@ def tiny_weights(tmp_path: Path) -> Path:
     """The weights of a tiny MFCLIP, text half included."""
     settings = build_config({"model": TINY}).model
     path = tmp_path / "tiny.safetensors"
-    save_detector(random_detector(settings), settings, path, card={})
+    save_detector(random_detector(settings), settings, path, card=Card())
     return path
 
 

@@ -14,10 +14,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from mfclip.card import Card
 from mfclip.cli.app import app
 from mfclip.config import build_config
 from mfclip.detectors import build_detector, save_detector
 from mfclip.errors import ConfigError, ManifestError, MfclipError, MissingExtraError, WeightsError
+from mfclip.evaluate.metrics import compute_metrics
+from mfclip.evaluate.scores import read_scores
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
@@ -33,7 +36,7 @@ TINY = {
     "noise": {"widths": (4, 8), "convs": (1, 1), "depth": 1, "patch_size": 32},
     "text": {"depth": 1},
 }
-CARD = {"threshold": 0.4, "temperature": 2.0, "resize": 72, "image_size": 64}
+CARD = Card(threshold=0.4, temperature=2.0, resize=72)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,85 @@ def test_one_class_is_said_to_be_not_defined(data: Path, weights: Path) -> None:
     assert "n/a = not defined: only reals" in " ".join(done.stdout.split())
     read = json.loads((data / "res" / "metrics.json").read_text())
     assert read["rows"][0]["undefined"]["auc"] == "not defined: only reals"
+
+
+@pytest.fixture
+def films(data: Path) -> Path:
+    """Six videos of three frames each; every second one is fake."""
+    rng = np.random.default_rng(1)
+    rows = [f"{HEADING},video_id"]
+    for video in range(6):
+        for number in range(3):
+            name = f"v{video}-{number}.png"
+            Image.fromarray(rng.integers(0, 256, (80, 80, 3), np.uint8)).save(data / name)
+            label = "fake,face_swap,gan,A" if video % 2 else "real,,,camera"
+            rows.append(f"{name},{label},test,,v{video}")
+    (data / "films.csv").write_text("\n".join(rows) + "\n")
+    return data
+
+
+def test_videos_are_counted_besides_their_frames(films: Path, weights: Path) -> None:
+    fixed = ("--weights", weights, "--device", "cpu", "--set", "evaluate.bootstrap=20")
+    done = run("evaluate", "--manifest", "films.csv", "--out", "res", "--pool", "max", *fixed)
+    assert done.exit_code == 0, done.exception
+    frames, videos = (
+        read_scores(films / "res/scores.csv"),
+        read_scores(films / "res/scores-video.csv"),
+    )
+    assert (len(frames), len(videos)) == (18, 6)
+    for video in videos:
+        assert video.score == max(s.score for s in frames if s.video_id == video.path)
+    read = json.loads((films / "res/metrics-video.json").read_text())
+    assert (read["unit"], read["pool"], read["bootstrap"]["num_groups"]) == ("video", "max", 6)
+    expected = compute_metrics(videos.score, videos.target, fitted_threshold=CARD["threshold"])
+    assert read["rows"][0]["figures"]["auc"] == expected.auc
+    shown = " ".join(done.stdout.split())
+    assert "test: 9 reals" in shown
+    assert "test, videos (max of frames): 3 reals" in shown
+
+    done = run("evaluate", "--manifest", "films.csv", "--out", "res", "--unit", "frame", *fixed)
+    assert done.exit_code == 0
+    left = {file.name for file in (films / "res").iterdir()}
+    assert left == {"scores.csv", "metrics.json", "metrics.md"}  # no videos of an earlier run
+
+
+def test_counting_videos_where_there_are_none_is_refused(data: Path, weights: Path) -> None:
+    message = refusal(evaluate(weights, "--unit", "video"), ManifestError)
+    assert "no row of split 'test' has a video_id" in message
+
+
+def test_several_manifests_are_compared(films: Path, weights: Path) -> None:
+    rows = (films / "m.csv").read_text().splitlines()
+    (films / "stills.csv").write_text("\n".join(rows[:4]) + "\n")
+    fixed = ("--weights", weights, "--device", "cpu", "--set", "evaluate.bootstrap=20")
+    both = ("--manifest", "films.csv", "--manifest", "stills.csv")
+    done = run("evaluate", *both, "--out", "res", *fixed)
+    assert done.exit_code == 0, done.exception
+    read = json.loads((films / "res/cross_auc.json").read_text())
+    assert read["frame"]["domains"] == ["films", "stills"]
+    assert set(read) == {"schema", "frame"}  # stills has no videos to compare
+    aucs = [
+        json.loads((films / "res" / name / "metrics.json").read_text())["rows"][0]["figures"]["auc"]
+        for name in ("films", "stills")
+    ]
+    assert read["frame"]["mean_auc"] == pytest.approx(np.mean(aucs))
+    assert f"Cross-AUC {read['frame']['cross_auc']:.3f}" in " ".join(done.stdout.split())
+
+
+def test_faces_cut_in_another_way_are_told(data: Path, weights: Path) -> None:
+    file = read_weights(weights)
+    card = {**file.card, "face_margin": 1.15, "face_align": False}
+    write_weights(WeightFile(file.tensors, file.settings, card), data / "cut.safetensors")
+    (data / "framing.json").write_text('{"face_margin": 1.3, "face_align": true}')
+    done = evaluate(data / "cut.safetensors", "--out", "res")
+    assert "warning: m: these faces were cut with margin 1.3, aligned" in done.stderr
+    (data / "framing.json").write_text('{"face_margin": 1.15, "face_align": false}')
+    assert "warning" not in evaluate(data / "cut.safetensors", "--out", "res").stderr
+
+
+def test_manifests_that_cannot_be_told_apart_are_refused(data: Path, weights: Path) -> None:
+    message = refusal(evaluate(weights, "--manifest", "./m.csv"), ConfigError)
+    assert "differ in file or folder name" in message
 
 
 def test_nothing_scored_ends_with_two(data: Path, weights: Path) -> None:
@@ -217,4 +299,4 @@ def test_the_command_loads_nothing_heavy(command: str) -> None:
 
 def test_help_states_the_exit_status() -> None:
     text = " ".join(run("evaluate", "--help").stdout.split())
-    assert "0, everything was scored; 1, some pictures could not be scored" in text
+    assert "0, everything was scored; 1, some images could not be scored" in text

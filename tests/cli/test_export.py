@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers import KINDS, TINY, tiny_model
+from mfclip.card import Card
 from mfclip.cli.app import app
 from mfclip.config import build_config
 from mfclip.detectors import save_detector
@@ -23,7 +24,7 @@ def weights(tmp_path: Path) -> Path:
     model.remember_prompts(KINDS)
     path = tmp_path / "weights.safetensors"
     sizes = {**TINY, "image_size": 64, "noise": {**TINY["noise"], "patch_size": 32}}
-    card = {"resize": 72, "image_size": 64, "threshold": 0.5}
+    card = Card(resize=72, threshold=0.5)
     save_detector(model, build_config({"model": sizes}).model, path, card=card)
     return path
 

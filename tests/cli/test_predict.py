@@ -20,6 +20,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from mfclip.card import read_card
 from mfclip.cli.demo import demo
 from mfclip.cli.predict import predict
 from mfclip.cli.result_table import MAX_NOTES
@@ -67,7 +68,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     swap = Labels(True, "face_swap", "gan", "inswapper_128")
     model.remember_prompts([swap, Labels(False, None, None, "FFHQ")])
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_detector(model, settings, path, card=CARD, vision_only=True)
+    save_detector(model, settings, path, card=read_card(CARD), vision_only=True)
     return str(path)
 
 

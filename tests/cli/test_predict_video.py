@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import read_card
 from mfclip.cli.predict import Outputs, judge
 from mfclip.errors import ConfigError
 from mfclip.media.video import probe
@@ -35,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*names: str, **options: Any) -> Result:
     """Call `judge` with a predictor for squares in the place of one that is loaded."""
     written = {name: options.pop(name, None) for name in ("out", "json", "report")}
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     predictor = Predictor(Brightness(), card, device="cpu", finder=Squares())
     app = typer.Typer()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,85 @@ def test_impossible_settings(
     with pytest.raises(Exception, match=message) as caught:
         make(manifest)
     assert isinstance(caught.value, ConfigError)
+
+
+def test_paired_faces_are_cut_and_damaged_alike(manifest: Manifest) -> None:
+    # the same pixels in both files: only another draw could make them differ
+    Image.open(manifest[0].path).save(manifest[1].path)
+    dataset = FaceDataset(manifest, **SIZES, augment="everyday", seed=3)
+    for epoch in range(8):
+        real, fake = dataset[0, epoch, 0, 1], dataset[1, epoch, 0, 1]
+        np.testing.assert_array_equal(real.image, fake.image)
+    own = [np.array_equal(dataset[0, e].image, dataset[1, e].image) for e in range(8)]
+    assert not all(own)
+
+
+def with_masks(manifest: Manifest) -> Manifest:
+    """The left half of every fake was forged, but of the last one all."""
+    samples = list(manifest.samples)
+    for number in (1, 3):
+        mask = np.zeros((44, 48), np.uint8)
+        mask[:, :24] = 255
+        path = manifest.root / f"mask{number}.png"
+        Image.fromarray(mask).save(path)
+        samples[number] = replace(samples[number], mask=path)
+    whole = Labels(True, "entire_face_synthesis", "gan", "Synth")
+    samples[5] = replace(samples[5], labels=whole)
+    return replace(manifest, samples=tuple(samples))
+
+
+def test_masks_say_what_was_forged(manifest: Manifest) -> None:
+    dataset = FaceDataset(with_masks(manifest), **SIZES, masks=True)
+    masks = [dataset[index, 0].mask for index in range(6)]
+    assert all(mask is not None and mask.shape == (32, 32) for mask in masks)
+    assert not masks[0].any()  # real
+    assert (masks[1][:, :14] == 255).all()
+    assert (masks[1][:, -14:] == 0).all()
+    assert (masks[5] == 255).all()  # entirely synthesised
+    plain = FaceDataset(manifest, **SIZES)
+    np.testing.assert_array_equal(dataset[1, 0].image, plain[1, 0].image)
+    batch = collate([dataset[index, 0] for index in (0, 1)])
+    assert batch.masks.shape == (2, 1, 32, 32)
+    expected = torch.from_numpy(np.stack(masks[:2]))[:, None].float() / 255
+    assert torch.equal(batch.masks, expected)
+    assert collate([plain[0, 0]]).masks is None
+
+
+def test_masks_of_blended_faces_are_where_the_halves_differ(manifest: Manifest) -> None:
+    dataset = FaceDataset(with_masks(manifest), **SIZES, masks=True)
+    real, fake = dataset[0, 0, REAL_HALF], dataset[0, 0, FORGED_HALF]
+    assert not real.mask.any()
+    assert 0.05 < (fake.mask > 0).mean() < 0.95
+    differ = (real.image != fake.image).any(axis=2)
+    assert not differ[fake.mask == 0].any()
+
+
+def test_masks_of_unknown_forgeries_are_refused(manifest: Manifest) -> None:
+    with pytest.raises(ConfigError, match=r"3 fakes have no mask_path, the first: .*1\.png"):
+        FaceDataset(manifest, **SIZES, masks=True)
+
+
+def test_a_forged_face_finds_its_real_one(manifest: Manifest) -> None:
+    samples = [replace(s, group=f"person {n // 2}") for n, s in enumerate(manifest)]
+    dataset = FaceDataset(replace(manifest, samples=tuple(samples)), **SIZES)
+    keys = [(3, 0), (0, 0, FORGED_HALF), (2, 0), (0, 0, REAL_HALF), (5, 0), (1, 0)]
+    batch = collate([dataset[key] for key in keys])
+    #           of the group  its own half       none   of the group
+    assert batch.partner.tolist() == [2, 3, -1, -1, -1, 3]
+    assert collate([FaceItem(dataset[0, 0].image, FAKE, 0)]).partner.tolist() == [-1]
+
+
+def test_blending_stays_near_the_landmarks_where_they_are_known(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    corner = ((0.62, 0.60), (0.74, 0.60), (0.68, 0.66), (0.64, 0.72), (0.72, 0.72))
+    sample = Sample(tmp_path / "a.png", REAL, "train", "a", landmarks=corner)
+    dataset = FaceDataset(Manifest((sample,), tmp_path), resize=96, image_size=96)
+    touched = np.zeros((96, 96), bool)
+    for epoch in range(12):
+        halves = [dataset[0, epoch, role].image for role in (REAL_HALF, FORGED_HALF)]
+        touched |= (halves[0] != halves[1]).any(axis=2)
+    rows, columns = np.nonzero(touched)
+    assert rows.min() > 40
+    assert columns.min() > 45
+    assert 62 < columns.mean() < 69

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -136,10 +137,29 @@ def test_shards_too_few_for_a_batch(small: Manifest, tmp_path: Path) -> None:
         StreamingLoader(stream(tmp_path), 2, workers=8)
 
 
-def test_a_damaged_picture_in_a_shard_is_named(small: Manifest, tmp_path: Path) -> None:
-    small[3].path.write_bytes(b"no picture")
+@pytest.mark.parametrize("damaged", [[3], [0, 1, 2], list(range(10))])
+def test_a_damaged_picture_in_a_shard_is_replaced_and_named(
+    small: Manifest, tmp_path: Path, damaged: list[int]
+) -> None:
+    for row in damaged:
+        small[row].path.write_bytes(b"no picture")
     write_shards(small, tmp_path / "shards", samples_per_shard=11)
-    with pytest.raises(InputError, match=r"3\.png in .*000000\.tar: "):
+    loader = StreamingLoader(stream(tmp_path / "shards"), 11)
+    (batch,) = loader.epoch(0)
+    kept = sorted(set(range(11)) - set(damaged))
+    assert sorted(set(batch.index.tolist())) == kept
+    assert len(batch) == 11  # as many as without damage, so that readers stay in step
+    assert len(loader.unreadable) == len(damaged)
+    for name, message in loader.unreadable.items():
+        assert re.fullmatch(r"\d+\.png in .*000000\.tar", name)
+        assert message.startswith(f"{name}: ")
+
+
+def test_a_shard_without_any_picture_ends_the_epoch(small: Manifest, tmp_path: Path) -> None:
+    for sample in small:
+        sample.path.write_bytes(b"no picture")
+    write_shards(small, tmp_path / "shards", samples_per_shard=11)
+    with pytest.raises(InputError, match=r"\.png in .*000000\.tar: .*no picture of this shard"):
         list(StreamingLoader(stream(tmp_path / "shards"), 2).epoch(0))
 
 
@@ -169,12 +189,47 @@ def test_threads_end_with_the_epoch_and_when_it_is_left(small: Manifest) -> None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_training_stops_at_an_unreadable_picture(small: Manifest, workers: int) -> None:
+def test_another_of_its_kind_takes_the_place_of_an_unreadable_picture(
+    small: Manifest, workers: int
+) -> None:
     small[3].path.write_bytes(b"nonsense")
     plan = BatchPlan(small, "shuffle", 11)
-    with pytest.raises(InputError) as caught:
-        load(small, plan, 0, workers=workers)
-    assert str(caught.value).startswith(f"{small[3].path}: not a picture in a known format")
+    loader = TrainingLoader(faces(small), plan, workers=workers)
+    with closing(loader):
+        orders = [next(iter(loader.epoch(epoch))).index.tolist() for epoch in range(5)]
+    replaced = set()
+    for epoch, order in enumerate(orders):
+        planned = plan.batches(epoch)[0, :, 0].tolist()
+        place = planned.index(3)
+        replaced.add(order[place])
+        assert [*order[:place], *order[place + 1 :]] == [row for row in planned if row != 3]
+    assert replaced <= {0, 1, 2}  # the other forgeries
+    assert len(replaced) > 1  # not the same each time
+    (message,) = loader.unreadable.values()
+    assert message.startswith(f"{small[3].path}: not an image in a format")
+
+
+def test_training_ends_where_nothing_can_take_the_place(small: Manifest) -> None:
+    for row in range(4):
+        small[row].path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="nor could others of its kind be read in its place"):
+        load(small, BatchPlan(small, "shuffle", 11), 0)
+
+
+def test_batches_for_a_gpu_are_bytes_until_they_are_there(small: Manifest) -> None:
+    plan = BatchPlan(small, "shuffle", 4)
+    gpu = torch.device("cuda")
+    for kept, sent in (
+        (TrainingLoader(faces(small), plan), TrainingLoader(faces(small), plan, device=gpu)),
+        (scoring_loader(faces(small), 4), scoring_loader(faces(small), 4, device=gpu)),
+    ):
+        passes = [iter(x) if isinstance(x, ScoringLoader) else x.epoch(0) for x in (kept, sent)]
+        for floats, raw in zip(*passes, strict=True):
+            assert raw.images.dtype == torch.uint8
+            assert floats.images.dtype == torch.float32
+            moved = raw.to("cpu")
+            assert torch.equal(moved.images, floats.images)
+            assert torch.equal(moved.index, floats.index)
 
 
 def test_unexpected_errors_arrive_where_batches_are_consumed(

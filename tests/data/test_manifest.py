@@ -7,22 +7,26 @@ import json
 import resource
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mfclip.config import build_config
 from mfclip.data.manifest import (
     OPTIONAL,
     REQUIRED,
+    Framing,
     Manifest,
     Sample,
     check_files,
     check_groups,
     read_manifest,
+    settle_framing,
 )
-from mfclip.errors import ManifestError
+from mfclip.errors import ConfigError, ManifestError
 from mfclip.labels import Labels
 
 ROWS = [
@@ -267,7 +271,7 @@ def test_faces(faces_manifest: Path) -> None:
     manifest = read_manifest(faces_manifest)
     with faces_manifest.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(manifest) == len(rows) == 5995
+    assert len(manifest) == len(rows) > 0
     assert Counter(s.target for s in manifest) == Counter(int(r["label"] == "fake") for r in rows)
     assert check_files(manifest) == []
     assert check_groups(manifest) == {}
@@ -290,3 +294,102 @@ def test_other_tables_are_sent_to_the_command_that_reads_them(
         read_manifest(path)
     assert f"{path} {told}" in str(caught.value)
     assert f"mfclip data scan table {path} --out manifest.csv" in str(caught.value)
+
+
+def framed(folder: Path, framing: Framing | None) -> Manifest:
+    sample = Sample(folder / "a.png", Labels(False), "train", "a")
+    return Manifest((sample,), folder, framing)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_the_framing_goes_with_the_manifest_and_its_parts(tmp_path: Path, ending: str) -> None:
+    framing = Framing(1.15, align=False)
+    framed(tmp_path, framing).write(tmp_path / f"m{ending}")
+    read = read_manifest(tmp_path / f"m{ending}")
+    assert read.framing == read.split("train").framing == framing
+    assert json.loads((tmp_path / "framing.json").read_text()) == {
+        "face_margin": 1.15,
+        "face_align": False,
+    }
+    framed(tmp_path, framing).write(tmp_path / "again.csv")  # the same is no contradiction
+    with pytest.raises(ManifestError, match=r"cut with margin 1.15, not aligned, and these .* 1.3"):
+        framed(tmp_path, Framing(1.3, align=True)).write(tmp_path / "other.csv")
+    assert not (tmp_path / "other.csv").exists()
+
+
+def test_sets_prepared_before_there_was_a_framing_file_have_one(tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text('{"margin": 1.4, "align": true, "size": 256}')
+    framed(tmp_path, None).write(tmp_path / "m.csv")
+    assert read_manifest(tmp_path / "m.csv").framing == Framing(1.4, align=True)
+
+
+def test_another_programs_options_are_no_framing(tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text('{"colour": "blue"}')
+    framed(tmp_path, None).write(tmp_path / "m.csv")
+    assert read_manifest(tmp_path / "m.csv").framing is None
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"face_margin": "wide"}', '{"face_margin": -1, "face_align": true}']
+)
+def test_a_damaged_framing_is_not_passed_over(tmp_path: Path, text: str) -> None:
+    framed(tmp_path, None).write(tmp_path / "m.csv")
+    (tmp_path / "framing.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"framing.json is damaged; expected .* mend or remove"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_settings_take_the_framing_or_stop(tmp_path: Path) -> None:
+    manifest = framed(tmp_path, Framing(1.15, align=False))
+    taken = settle_framing(build_config({}).data, manifest)
+    assert (taken.face_margin, taken.face_align) == (1.15, False)
+    same = {"data": {"face_margin": 1.15, "face_align": False}}
+    assert settle_framing(build_config(same).data, manifest).face_margin == 1.15
+    for wrong in ({"face_margin": 1.3}, {"face_align": True}):
+        with pytest.raises(
+            ConfigError, match=rf"data.{next(iter(wrong))} = .* contradicts the data"
+        ):
+            settle_framing(build_config({"data": wrong}).data, manifest)
+    unknown = settle_framing(
+        build_config({"data": {"face_margin": 2.0}}).data, framed(tmp_path, None)
+    )
+    assert unknown.face_margin == 2.0
+
+
+def test_framing_that_equals_the_default_leaves_the_fingerprint_of_a_run(tmp_path: Path) -> None:
+    config = build_config({"train": {"epochs": 3}})
+    data = settle_framing(config.data, framed(tmp_path, Framing(1.3, align=True)))
+    assert config.model_copy(update={"data": data}).fingerprint == config.fingerprint
+
+
+FIVE = ((0.3, 0.4), (0.7, 0.4), (0.5, 0.6), (0.35, 0.75), (0.65, 0.75))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_masks_sources_and_landmarks_there_and_back(tmp_path: Path, ending: str) -> None:
+    plain = Sample(tmp_path / "r.png", Labels(False), "train", "a")
+    full = Sample(
+        tmp_path / "f.png", Labels(True), "train", "a", None, tmp_path / "m.png", "r.png", FIVE
+    )
+    manifest = Manifest((plain, full), tmp_path)
+    manifest.write(tmp_path / f"m{ending}")
+    assert read_manifest(tmp_path / f"m{ending}").samples == manifest.samples
+
+
+def test_without_the_extra_columns_files_and_fingerprints_stay_what_they_were(
+    tmp_path: Path,
+) -> None:
+    plain = framed(tmp_path, None)
+    plain.write(tmp_path / "m.csv")
+    heading = (tmp_path / "m.csv").read_text().splitlines()[0]
+    assert heading == ",".join((*REQUIRED, *OPTIONAL))
+    known = Manifest((replace(plain[0], landmarks=FIVE),), tmp_path)
+    assert known.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize("text", ["0.5 0.5", "a b c d e f g h i j", "9 0.1 " * 5])
+def test_landmarks_that_are_no_five_points_are_refused(tmp_path: Path, text: str) -> None:
+    rows = [{**ROWS[0], "landmarks": text}]
+    write_csv(tmp_path / "m.csv", rows)
+    with pytest.raises(ManifestError, match=r"row 1: expected landmarks as 5 points"):
+        read_manifest(tmp_path / "m.csv")

@@ -44,7 +44,7 @@ def test_shuffle_visits_every_sample_once() -> None:
 def test_last_batch_that_is_not_full_is_left_out(mode: Sampling) -> None:
     plan = BatchPlan(uneven(), mode, 24)
     assert len(plan) == 103 // 24 == 4
-    assert plan.batches(0).shape == (4, 24, 2)
+    assert plan.batches(0).shape == (4, 24, 3)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -130,7 +130,7 @@ def test_pairs_stand_together_and_leave_the_balance(mode: Sampling, share: float
         reals = sum(not manifest[int(i)].labels.is_fake for i in before)
         assert len(halves[REAL_HALF]) == min(round(share * 12), reals, 24 - reals)
         assert all(not manifest[i].labels.is_fake for i in halves[REAL_HALF])
-        now = [role == FORGED_HALF or manifest[int(i)].labels.is_fake for i, role in batch]
+        now = [role == FORGED_HALF or manifest[int(i)].labels.is_fake for i, role, _ in batch]
         assert now == [manifest[int(i)].labels.is_fake for i in before]  # place by place
 
 
@@ -144,6 +144,22 @@ def test_paired_brings_the_real_face_of_the_group() -> None:
             assert real.group == fake.group
             pairs += 1
     assert pairs > 10
+
+
+def test_the_halves_of_a_pair_share_one_draw() -> None:
+    manifest = uneven()
+    for batch in BatchPlan(manifest, "paired", 8).batches(0):
+        draws: dict[int, list[int]] = {}
+        for row, _, draw in batch.tolist():
+            draws.setdefault(draw, []).append(row)
+        fakes = [row for row in batch[:, 0].tolist() if manifest[row].labels.is_fake]
+        assert sorted(draws) == sorted(set(fakes))  # named after the fake
+        for draw, rows in draws.items():
+            if fakes.count(draw) == 1:
+                assert sorted(manifest[row].target for row in rows) == [0, 1]
+                assert draw in rows
+    made = BatchPlan(manifest, "balanced", 8, pairs=0.5).batches(0)
+    assert (made[..., 2] == made[..., 0]).all()  # both halves are of one photograph
 
 
 def test_slots_of_a_batch_carry_no_meaning() -> None:

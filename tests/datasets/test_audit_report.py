@@ -4,8 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mfclip.datasets.audit import ALL, Audit, Cell
-from mfclip.datasets.audit_features import FEATURES, SPECTRUM_BINS
+from mfclip.datasets.audit import ALL, FEATURES, SPECTRUM_BINS, Audit, Cell
 from mfclip.datasets.audit_report import render_report
 
 VOID = {"meta", "br", "path", "use", "rect", "image"}
@@ -34,7 +33,7 @@ def _audit(generator: str = "GAN <1>", auc: float = 0.97) -> Audit:
         for name in (ALL, generator)
     )
     spectra = {"real": np.zeros(SPECTRUM_BINS), generator: np.linspace(0, 1, SPECTRUM_BINS)}
-    return Audit(cells, "5-fold", spectra, 30, ("x.jpg: <cut short>",), {"Rare": 3}, "abc")
+    return Audit(cells, "5-fold", spectra, 30, 40, ("x.jpg: <cut short>",), {"Rare": 3}, "abc")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
-from mfclip.data.manifest import Manifest, Sample, read_manifest
+from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
 from mfclip.datasets.doctor import Finding, doctor, exit_code
 from mfclip.datasets.sources import SOURCES
 from mfclip.labels import Labels
+from mfclip.media.faces import FaceDetector, crop_face
 from mfclip.media.video import write_video
 
 FAKE = Labels(True, "face_swap", "gan", "Swapper")
@@ -33,7 +35,7 @@ def healthy(tmp_path: Path) -> Manifest:
         path = tmp_path / f"{number}.jpg"
         _draw(path, number)
         samples.append(Sample(path, labels, split, group=str(number)))
-    return Manifest(tuple(samples), tmp_path)
+    return Manifest(tuple(samples), tmp_path, Framing(1.3, align=True))
 
 
 def _change(manifest: Manifest, row: int, **values: object) -> Manifest:
@@ -132,6 +134,42 @@ def test_an_official_split_that_tears_groups_apart_is_a_warning(healthy: Manifes
     assert exit_code(findings) == 0
     assert exit_code(findings, strict=True) == 1
     assert exit_code(doctor(torn, official_groups=SOURCES["dfdc"].official_groups)) == 2
+
+
+def _portraits(folder: Path, side: int) -> Manifest:
+    """A face crop pasted into ever larger photographs, or alone."""
+    picture = data.astronaut()
+    (found,) = FaceDetector().detect(picture)
+    face = Image.fromarray(crop_face(picture, found, size=256))
+    samples = []
+    for number in range(4):
+        scene = Image.new("RGB", (side + 8 * number, side), (90, 120, 90))
+        scene.paste(face, (0, side - face.height))
+        path = folder / f"{number}.png"
+        scene.save(path)
+        samples.append(Sample(path, (REAL, FAKE)[number % 2], "train", str(number)))
+    return Manifest(tuple(samples), folder)
+
+
+def test_whole_photographs_are_told_from_face_crops(tmp_path: Path) -> None:
+    finding = _only(doctor(_portraits(tmp_path, 900)), "crops")
+    assert finding.severity == "warning"
+    assert finding.what.startswith("these are whole pictures and no face crops: of 4 that were")
+    assert "mfclip data prepare" in finding.advice
+    crops = _only(doctor(_portraits(tmp_path, 256)), "crops")
+    assert crops.severity == "info"
+    assert "how they were cut is not known" in crops.what
+
+
+def test_pictures_without_any_face_are_no_face_crops(healthy: Manifest) -> None:
+    finding = _only(doctor(replace(healthy, framing=None)), "crops")
+    assert (finding.severity, finding.count) == ("warning", 12)
+    assert "12 of them no face at all" in finding.what
+
+
+def test_crops_of_prepare_are_known_by_their_framing(healthy: Manifest) -> None:
+    finding = _only(doctor(healthy), "crops")
+    assert finding.what == "faces were cut by 'mfclip data prepare': margin 1.3, aligned"
 
 
 def test_an_exact_copy_in_another_split(healthy: Manifest) -> None:

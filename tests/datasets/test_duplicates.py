@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfclip.datasets.duplicates import find_near, hash_content, hash_image, near_pairs
+from mfclip.datasets.duplicates import find_near, hash_image, near_pairs
 from mfclip.media.images import read_image
 
 
@@ -83,9 +83,3 @@ def test_blank_frames_do_not_multiply() -> None:
     split = np.arange(2000) % 2
     same = np.zeros(2000, dtype=np.int64)
     assert len(find_near(hashes, split, same, np.arange(2000), max_distance=8)) == 1
-
-
-def test_equal_bytes_have_equal_content_hashes_and_others_not() -> None:
-    assert hash_content(b"face") == hash_content(b"face")
-    assert hash_content(b"face") != hash_content(b"fact")
-    assert len(hash_content(b"")) == 16

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,11 @@ import torch
 from PIL import Image
 from skimage import data
 
-from mfclip.data.manifest import Manifest, Sample, read_manifest
-from mfclip.datasets.crop_input import PrepareOptions
-from mfclip.datasets.prepare import prepare
+from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
+from mfclip.datasets.prepare import PrepareOptions, prepare
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
-from mfclip.media.faces import FaceDetector, crop_face
+from mfclip.media.faces import TEMPLATE, FaceDetector, crop_face
 from mfclip.media.images import read_image
 from mfclip.media.video import write_video
 from mfclip.runtime.whole_file import sweep
@@ -103,6 +103,44 @@ def test_crops_labels_and_failures(inputs, tmp_path):
     ]
     assert failures[2]["reason"] == "no face found in 3 frames"
     assert "not a picture" in failures[1]["reason"]
+
+
+def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):
+    report = prepare(
+        Manifest(tuple(inputs[:1]), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5)
+    )
+    assert read_manifest(report.manifest).framing == Framing(1.5, align=True)
+
+
+def test_landmarks_and_masks_lie_where_the_face_lies(inputs, tmp_path):
+    picture = read_image(inputs[0].path)
+    (face,) = FaceDetector().detect(picture)
+    left, top = (round(value) for value in face.landmarks[0])
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    mask[top - 4 : top + 5, left - 4 : left + 5] = 255  # the left eye was forged
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    forged = replace(inputs[0], labels=FAKE, mask=tmp_path / "mask.png")
+    report = prepare(Manifest((forged,), inputs.root), tmp_path / "out", PrepareOptions(size=128))
+    (crop,) = read_manifest(report.manifest)
+    assert crop.mask is not None
+    inside = np.asarray(Image.open(crop.mask))
+    assert inside.shape == (128, 128)
+    rows, columns = np.nonzero(inside > 127)
+    eye = (columns.mean() / 128, rows.mean() / 128)
+    assert crop.landmarks[0] == pytest.approx(eye, abs=0.02)
+    # aligned, with margin 1.3: the template of ArcFace, near enough for any face
+    template = ((np.array(TEMPLATE) / 112 - 0.5) / 1.3 + 0.5).tolist()
+    for place, expected in zip(crop.landmarks, template, strict=True):
+        assert place == pytest.approx(expected, abs=0.05)
+
+
+def test_a_mask_of_another_size_is_a_failure_with_its_reason(inputs, tmp_path):
+    Image.new("L", (9, 9)).save(tmp_path / "mask.png")
+    forged = replace(inputs[0], labels=FAKE, mask=tmp_path / "mask.png")
+    manifest = Manifest((forged, inputs[1]), inputs.root)
+    report = prepare(manifest, tmp_path / "out", PrepareOptions(num_frames=2))
+    (row,) = rows_of(report.failures)
+    assert "expected a mask of 256 x 256 pixels, but got 9 x 9" in row["reason"]
 
 
 def test_picture_crop_is_what_the_predictor_would_cut(inputs, tmp_path):
@@ -189,7 +227,7 @@ def contents(folder):
 RUN = """
 import sys
 from pathlib import Path
-from mfclip.datasets.crop_input import PrepareOptions
+from mfclip.datasets.prepare import PrepareOptions
 from mfclip.data.manifest import read_manifest
 from mfclip.datasets.prepare import prepare
 

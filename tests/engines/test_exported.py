@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import KINDS, pictures, tiny_model
+from mfclip.card import Card
 from mfclip.engines import load_engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported, read_exported, write_exported
@@ -16,7 +17,7 @@ from mfclip.engines.graph import VisionGraph
 from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import ConfigError, WeightsError
 
-CARD = {"threshold": 0.4, "temperature": 1.5, "licence": 'a "quoted" <line>\nand another & more'}
+CARD = Card(threshold=0.4, temperature=1.5, licence='a "quoted" <line>\nand another & more')
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_the_graph_alone_gives_the_probability_of_fake(exports: dict[str, Path])
     session = onnxruntime.InferenceSession(exports["onnx"])
     (scores,) = session.run(["fake_probability"], {"images": pictures(2).numpy()})
     with torch.no_grad():
-        logits = tiny_model().eval()(pictures(2)) / CARD["temperature"]  # type: ignore[operator]
+        logits = tiny_model().eval()(pictures(2)) / CARD.temperature
     torch.testing.assert_close(torch.from_numpy(scores), logits.softmax(1)[:, 1])
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from helpers import KINDS, TINY, fill, pictures, tiny_model
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.detectors import DETECTORS, build_detector, save_detector
 from mfclip.engines import Engine, load_engine
@@ -79,7 +80,7 @@ def weights(tmp_path: Path) -> Path:
     model = tiny_model()
     model.remember_prompts(KINDS)
     path = tmp_path / "tiny.safetensors"
-    save_detector(model, build_config({"model": TINY}).model, path, card={"temperature": 2.0})
+    save_detector(model, build_config({"model": TINY}).model, path, card=Card(temperature=2.0))
     return path
 
 
@@ -88,7 +89,7 @@ def test_weights_load_into_every_engine_with_card_and_prompts(weights: Path) -> 
     for name in ("torch", "onnx", "openvino"):
         engine, card = load_engine(weights, name, device="cpu")
         assert isinstance(engine, Engine)
-        assert card["temperature"] == 2.0
+        assert card.temperature == 2.0
         assert engine.facts.prompts is not None
         features = engine.judge(pictures(2)).features
         assert features is not None
@@ -170,7 +171,7 @@ def test_a_detector_that_onnx_cannot_hold_runs_with_torch(
     monkeypatch.setitem(DETECTORS, "spectrum", lambda *_: Spectrum())
     settings = build_config({"model": {"name": "spectrum", "image_size": 32}}).model
     path = tmp_path / "spectrum.safetensors"
-    save_detector(build_detector(settings), settings, path, card={})
+    save_detector(build_detector(settings), settings, path, card=Card())
     with pytest.raises(ConfigError, match="runs with engine torch only"):
         load_engine(path, "onnx", device="cpu")
     engine, _ = load_engine(path, "auto", device="cpu")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from helpers import KINDS, TINY, pictures, tiny_model
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import save_detector
@@ -19,18 +19,12 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate import export as export_module
 from mfclip.evaluate.agreement import parity_batch
 from mfclip.evaluate.export import export_weights
-from mfclip.evaluate.run import evaluate_weights
+from mfclip.evaluate.run import load_evaluator
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
 
-CARD: dict[str, Any] = {
-    "threshold": 0.45,
-    "temperature": 2.0,
-    "resize": 40,
-    "image_size": 32,
-    "licence": "for the test",
-}
+CARD = Card(threshold=0.45, temperature=2.0, resize=40, licence="for the test")
 FILES = {"onnx": "m.onnx", "openvino": "m.xml", "torch": "m.safetensors"}
 
 
@@ -61,8 +55,8 @@ def test_an_export_serves_as_weights(weights: Path, tmp_path: Path, to: str) -> 
     assert exported.patch == plain.patch
     assert exported.kinds.keys() == plain.kinds.keys()
     assert exported.likely_kind("generator") is not None
-    assert predictor.card["licence"] == "for the test"
-    assert predictor.card["export"]["parity"]["num_images"] == report.parity.num_images
+    assert predictor.card.licence == "for the test"
+    assert predictor.card.export.parity.num_images == report.parity.num_images
     assert report.bytes == sum(file.stat().st_size for file in out.parent.iterdir())
 
 
@@ -84,7 +78,7 @@ def test_lower_precision_is_measured(
     except ConfigError as error:
         pytest.skip(str(error))  # a processor without bf16
     evaluations = [
-        evaluate_weights(source, faces, tmp_path / name, settings=None)
+        load_evaluator(source).run(faces, tmp_path / name).evaluations["frame"]
         for name, source in (("plain", weights), ("low", out))
     ]
     plain, low = (one.overall.auc for one in evaluations)
@@ -95,7 +89,7 @@ def test_lower_precision_is_measured(
     assert 0 < report.change.mean_score_change <= report.change.max_score_change
     engine, card = load_engine(out)
     assert engine.precision == precision
-    assert card["export"]["change"]["auc_change"] == report.change.auc_change
+    assert card.export.change.auc_change == report.change.auc_change
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -48,7 +49,18 @@ def test_four_points_by_hand() -> None:
     assert found.accuracy_fitted == 0.75
     assert found.brier == pytest.approx((0.01 + 0.16 + 0.4225 + 0.04) / 4)
     assert found.ece == pytest.approx((0.1 + 0.4 + 0.65 + 0.2) / 4)
+    # reals .1, .4 and fakes .35, .8: the sorted scores differ by .25 and .4
+    assert found.polarisation == pytest.approx((0.25 + 0.4) / 2)
     assert (found.num_real, found.num_fake, found.undefined) == (2, 2, {})
+
+
+@given(samples)
+def test_polarisation_is_the_wasserstein_distance_of_the_classes(
+    rows: list[tuple[int, int]],
+) -> None:
+    scores, target = arrays(rows)
+    expected = wasserstein_distance(scores[target == 0], scores[target == 1])
+    assert metrics.polarisation(scores, target) == pytest.approx(expected, abs=1e-12)
 
 
 def test_interpolated_eer_by_hand() -> None:

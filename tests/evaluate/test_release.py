@@ -19,7 +19,6 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.release import release
 from mfclip.evaluate.score import score_manifest
-from mfclip.predict.verdict import read_bands
 from mfclip.train.loop import train
 from mfclip.weights import BEST, read_weights
 
@@ -42,10 +41,10 @@ def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_pat
     detector, card = load_detector(out)
     assert getattr(detector, "language_encoder", 0) is None
     assert len(getattr(detector, "prompts", ())) == 3
-    assert card["limits"] == "grids only"
-    assert card["jpeg_quality"] is None  # the made faces are PNG files
+    assert card.limits == "grids only"
+    assert card.jpeg_quality is None  # the made faces are PNG files
     assert str(tmp_path).encode() not in out.read_bytes()
-    assert card["config"]["model"]["pretrained"] == f"first/{BEST}"
+    assert card.config["model"]["pretrained"] == f"first/{BEST}"
     assert read_weights(out).settings["pretrained"] == f"first/{BEST}"
 
     # the temperature is the one that another optimiser finds on validation
@@ -56,14 +55,14 @@ def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_pat
         bounds=(-4, 4),
         method="bounded",
     )
-    found = log_loss(raw.target, 1 / (1 + np.exp(-logits / card["temperature"])))
+    found = log_loss(raw.target, 1 / (1 + np.exp(-logits / card.temperature)))
     assert found <= best.fun + 1e-4
 
     # the bands promise what the released file does on validation
-    bands = read_bands(card)
+    bands = card.bands("whole")
     assert bands.max_error == 0.25
     val = score_manifest(
-        CalibratedDetector(detector, card["temperature"]),
+        CalibratedDetector(detector, card.temperature),
         manifest.split("val"),
         resize=72,
         image_size=64,
@@ -73,18 +72,20 @@ def test_released_weights_are_what_they_say(run: Path, made_faces: Path, tmp_pat
     misses = (verdicts[val.target == 1] == "real").mean()
     assert max(alarms, misses) <= 0.25
     rates = bands.rates["val"]
-    assert [rates[name]["value"] for name in ("false_alarm", "miss")] == [alarms, misses]
+    assert [rates[name].value for name in ("false_alarm", "miss")] == [alarms, misses]
     assert list(bands.rates) == ["val", "test"]
+    assert (card.fitted_on, bands.fitted_on) == ("val", "val")
+    assert card.bands("detected").rates == {}  # they were measured on crops, taken whole
 
     # the figures are those of the released file on the test split
     test = score_manifest(
-        CalibratedDetector(detector, card["temperature"]),
+        CalibratedDetector(detector, card.temperature),
         manifest.split("test"),
         resize=72,
         image_size=64,
     )
     auc = roc_auc_score(test.target, test.score)
-    assert card["metrics"]["test"]["auc"]["value"] == pytest.approx(auc)
+    assert card.metrics["test"]["auc"].value == pytest.approx(auc)
     written = json.loads((out.parent / "small-test.json").read_text())
     assert written["rows"][0]["figures"]["auc"] == pytest.approx(auc)
     assert released["test"].rows[0].metrics.auc == pytest.approx(auc)
@@ -97,7 +98,7 @@ def test_released_scores_are_those_of_the_run_at_its_temperature(
     release(run, read_manifest(made_faces), out, settings=EvaluateSettings(bootstrap=0))
     before, _ = load_detector(run / BEST)
     after, card = load_detector(out)
-    assert set(card["metrics"]["test"]["auc"]) == {"value"}  # no resamples, so no interval
+    assert card.metrics["test"]["auc"].model_fields_set == {"value"}  # no resamples, so no interval
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(after(images), before(images))

@@ -99,6 +99,7 @@ def test_json_holds_what_is_needed_to_repeat(scores: Scores, tmp_path: Path) -> 
     low, high = first["intervals"]["auc"]["low"], first["intervals"]["auc"]["high"]
     assert low <= first["figures"]["auc"] <= high
     assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
+    assert (read["unit"], read["pool"]) == ("frame", None)
 
 
 def test_tables_show_the_same_numbers(scores: Scores) -> None:
@@ -154,3 +155,44 @@ def test_splits_are_not_mixed(scores: Scores) -> None:
         evaluate_scores(Scores((*scores, other)))
     with pytest.raises(InputError, match=r"one split, but got \[\]"):
         evaluate_scores(Scores(()))
+
+
+def test_videos_are_counted_and_their_frames_joined() -> None:
+    random = np.random.default_rng(1)
+    rows, means = [], {}
+    for number in range(24):
+        kind, video = KINDS[number % 4], f"v{number}"
+        values = random.beta(2 + number % 4, 4, 3)
+        means[video] = float(values.mean())
+        rows += [
+            ScoredSample(f"{video}/{i}.png", kind, "test", video, video, float(value))
+            for i, value in enumerate(values)
+        ]
+    found = evaluate_scores(Scores(tuple(rows)), pool="mean", resamples=50)
+    target = np.array([int(KINDS[number % 4].is_fake) for number in range(24)])
+    expected = compute_metrics(np.array(list(means.values())), target)
+    assert found.overall.auc == expected.auc
+    assert (found.overall.num_real, found.overall.num_fake, found.num_groups) == (12, 12, 24)
+    assert (found.unit, found.to_dict()["pool"]) == ("video", "mean")
+    assert found.to_markdown().startswith("test, videos (mean of frames): ")
+
+
+def test_more_frames_of_the_same_videos_do_not_narrow_the_interval() -> None:
+    # equal copies of each frame say nothing new, so the intervals stay to the digit
+    random = np.random.default_rng(2)
+    once = [
+        ScoredSample(f"{i}", KINDS[3 * (i % 2)], "test", f"frame {i}", f"v{i}", random.random())
+        for i in range(40)
+    ]
+    copies = [
+        ScoredSample(f"{s.path}-{n}", s.labels, "test", f"{s.group}-{n}", s.video_id, s.score)
+        for s in once
+        for n in range(8)
+    ]
+    intervals = [
+        evaluate_scores(Scores(tuple(rows)), resamples=200).rows[0].intervals["auc"]
+        for rows in (once, copies)
+    ]
+    assert intervals[1].high - intervals[1].low == pytest.approx(
+        intervals[0].high - intervals[0].low, abs=0.04
+    )

@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_listed(manifest: Manifest) -> None:
     (bad,) = score_manifest(Brightness(), manifest, **SIZES).failed
     assert (bad.path, bad.score) == ("bad.png", None)
     assert bad.error is not None
-    assert bad.error.startswith("not a picture in a known format")
+    assert bad.error.startswith("not an image in a format")
     assert str(manifest.root) not in bad.error
 
 

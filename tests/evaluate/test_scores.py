@@ -119,6 +119,16 @@ def test_a_video_without_scored_frames_is_an_error() -> None:
     assert video.error == "none of 2 frame(s) could be scored: the picture is damaged"
 
 
-def test_unknown_pooling_is_refused() -> None:
-    with pytest.raises(InputError, match=r"one of \[mean, median, max\], but got 'sum'"):
-        video_scores(Scores(()), "sum")
+def test_frames_of_a_video_are_drawn_together_whatever_their_groups() -> None:
+    rows = (
+        frame("a1", REAL, "a", 0.1, "p0"),
+        frame("a2", REAL, "a", 0.2, "p1"),  # a manifest that gives each frame its own group
+        frame("b1", SWAP, "b", 0.7, "p1"),
+        frame("c1", SWAP, "c", 0.8, "p2"),
+        frame("still", REAL, None, 0.5, "p2"),
+        frame("other", REAL, None, 0.5, "p3"),
+    )
+    groups = Scores(rows).groups
+    assert groups[0] == groups[1] == groups[2]
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 3

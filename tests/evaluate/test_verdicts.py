@@ -147,3 +147,24 @@ def test_rates_without_an_error_rest_on_the_groups_of_their_class() -> None:
     assert rates["miss"]["high"] == pytest.approx(1 - bound[4])
     assert rates["precision_fake"]["low"] == pytest.approx(bound[2])
     assert rates["precision_fake"]["high"] == 1
+
+
+def test_the_worst_source_of_real_faces_decides() -> None:
+    """Two sources, one of which scores higher by 0.3: the bound is that of the higher one alone."""
+    rng = np.random.default_rng(0)
+    low, high = rng.uniform(0, 0.5, 100), rng.uniform(0.3, 0.8, 40)
+    fakes = rng.uniform(0.4, 1, 100)
+    scores = np.concatenate([low, high, fakes])
+    target = np.repeat([0, 0, 1], [100, 40, 100])
+    groups = [str(number) for number in range(240)]
+    sources = ["phones"] * 100 + ["studio"] * 40 + ["generator"] * 100
+    limits = {"threshold": 0.5, "max_false_alarm": 0.05}
+    _, pooled = fit_bands(scores, target, groups, **limits)
+    _, worst = fit_bands(scores, target, groups, **limits, sources=sources)
+    assert (high >= worst).mean() <= 0.05 < (high >= pooled).mean()
+    _, alone = fit_bands(scores[100:], target[100:], groups[100:], **limits)
+    assert worst == pytest.approx(alone, abs=0.02)
+    few = ["phones"] * 100 + [f"person {n // 4}" for n in range(40)] + ["generator"] * 100
+    assert fit_bands(scores, target, groups, **limits, sources=few)[1] == pooled
+    with pytest.raises(ConfigError, match="max_false_alarm"):
+        fit_bands(scores, target, groups, threshold=0.5, max_false_alarm=0.5)

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from mfclip.data.manifest import Manifest, read_manifest
+from mfclip.data.manifest import Framing, Manifest, read_manifest
 from mfclip.detectors import DETECTORS
 from mfclip.errors import ConfigError, ManifestError, MissingExtraError
 from mfclip.experiment.plan import (
     Experiment,
     join_manifests,
+    plan_experiment,
     refuse_ineffective,
     row_config,
     skip_reason,
 )
+from mfclip.experiment.protocols import load_protocol
 
 Planner = Callable[..., Experiment]
 
@@ -102,3 +104,24 @@ def test_joined_manifests_hold_all_samples(made_faces: Path, tmp_path: Path) -> 
     assert [s.path for s in elsewhere] == [s.path for s in whole.split("test")]
     with pytest.raises(ManifestError, match="at least one manifest"):
         join_manifests([])
+
+
+def test_joined_manifests_must_be_cut_alike(made_faces: Path, tmp_path: Path) -> None:
+    whole = read_manifest(made_faces)
+    paths = []
+    for name, margin in (("a", 1.3), ("b", 1.3), ("c", 1.15)):
+        framing = Framing(margin, align=True)
+        replace(whole, framing=framing).write(tmp_path / name / "m.csv")
+        paths.append(tmp_path / name / "m.csv")
+    joined = join_manifests([*paths[:2], made_faces])  # of the last nothing is known
+    assert joined.framing == Framing(1.3, align=True)
+    with pytest.raises(ManifestError, match=r"not cut alike .*margin 1\.3.*margin 1\.15"):
+        join_manifests(paths)
+
+
+def test_settings_that_contradict_the_framing_are_refused_before_training(
+    protocol_file: Path, made_faces: Path
+) -> None:
+    manifest = replace(read_manifest(made_faces), framing=Framing(1.3, align=True))
+    with pytest.raises(ConfigError, match=r"data\.face_margin = 1\.15 contradicts the data"):
+        plan_experiment(load_protocol(protocol_file), manifest, {"data": {"face_margin": 1.15}})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mfclip.errors import InputError
 from mfclip.experiment.report import NAMES, write_report
 from mfclip.experiment.report_text import _escape
 from mfclip.experiment.results import METRICS, Results, read_results
@@ -174,3 +175,25 @@ def test_report_of_nothing_finished_lists_every_row(storer: Storer) -> None:
 
 def test_same_cells_give_the_same_bytes(store: Store, tmp_path: Path) -> None:
     assert _texts(store) == _texts(store)
+
+
+def test_folders_of_several_machines_are_joined_in_one_report(storer: Storer) -> None:
+    rows = ["Xception", "CViT", "MFCLIP"]
+    whole = storer(TABLE, rows, train="CollDiff")
+    first, second = (storer(TABLE, part, train="CollDiff") for part in (rows[:2], rows[1:]))
+    joined = write_report(first.root, [second.root])
+    expected = write_report(whole.root)
+    assert [run["key"] for run in joined.runs] == [run["key"] for run in expected.runs]
+    assert joined.entries == expected.entries
+    for name in ("report.csv", "report.tex"):
+        assert (first.root / name).read_bytes() == (whole.root / name).read_bytes()
+    page = (first.root / "report.html").read_text()
+    assert all(row in page for row in rows)
+    assert not (second.root / "report.csv").exists()
+
+
+def test_different_experiments_stand_in_no_common_report(storer: Storer) -> None:
+    first = storer(TABLE, ["MFCLIP"], train="CollDiff")
+    second = storer("table9_losses", ["CE"], train="CollDiff")
+    with pytest.raises(InputError, match="hold experiments with another protocol, which cannot"):
+        write_report(first.root, [second.root])

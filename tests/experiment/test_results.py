@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from mfclip.errors import InputError
+from mfclip.evaluate.cross_auc import cross_auc
 from mfclip.evaluate.metrics import auc, equal_error_rate
 from mfclip.evaluate.scores import read_scores, video_scores
 from mfclip.experiment.paper import paper_value
 from mfclip.experiment.protocols import plain_name
+from mfclip.experiment.report_text import to_csv
 from mfclip.experiment.results import read_results, summarise
 from mfclip.experiment.store import Store, write_json
+from mfclip.experiment.tables import Notes, build_sections
 
 Storer = Callable[..., Store]
 TABLE = "table3_cross_diffusion"
@@ -62,6 +65,30 @@ def test_videos_are_judged_by_the_mean_of_their_frames(storer: Storer) -> None:
         assert frame.figures["auc"].mean == auc(scores.score, scores.target)
         assert video.figures["auc"].mean == auc(pooled.score, pooled.target)
         assert video.num_fake == frame.num_fake / 2
+
+
+def test_cross_auc_is_that_of_the_tests_scores(storer: Storer) -> None:
+    store = storer("table5_cross_dataset", ["MFCLIP"], train="FF++", seeds=(0, 1))
+    results = read_results(store)
+    videos = next(each for each in results.crossed if each.unit == "video")
+    expected = []
+    for seed in (0, 1):
+        tests = store.finished(f"MFCLIP__FF__seed{seed}") / "tests"
+        parts = {
+            place.name: video_scores(read_scores(place / "scores.csv")) for place in tests.iterdir()
+        }
+        expected.append(cross_auc(parts, resamples=0).cross_auc)
+    assert videos.figures["cross_auc"].mean == pytest.approx(sum(expected) / 2)
+    assert (videos.tests, videos.seeds) == (4, (0, 1))
+    section = build_sections(results, Notes())[-1]
+    assert section.title == "Trained on FF++, over all tests, videos"
+    assert section.tables[0].lines[0].values[0].text.startswith(f"{50 * sum(expected):.2f} ")
+    lines = [line for line in to_csv(results).splitlines() if ",cross_auc," in line]
+    assert len(lines) == 2  # frames and videos
+
+
+def test_tests_on_one_data_set_have_no_cross_auc(storer: Storer) -> None:
+    assert read_results(storer(TABLE, ["MFCLIP"], train="CollDiff")).crossed == ()
 
 
 def test_the_papers_figures_stand_only_beside_the_papers_cells(storer: Storer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from mfclip.cli.app import app
 from mfclip.config import build_config, dump_toml, load_config
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError
 from mfclip.evaluate.metrics import auc
-from mfclip.evaluate.run import evaluate_weights
+from mfclip.evaluate.run import load_evaluator
 from mfclip.evaluate.scores import read_scores
 from mfclip.experiment.plan import Experiment
-from mfclip.experiment.run import run_experiment
+from mfclip.experiment.run import run_experiment, title
 from mfclip.experiment.store import Store
+from mfclip.train.log import RunLog
 from mfclip.train.loop import LAST
 from mfclip.weights import BEST
 
@@ -60,7 +64,7 @@ def test_a_cell_is_kept_with_all_that_its_figures_rest_on(planner: Planner, tmp_
         scores = read_scores(place / "scores.csv")
         metrics = json.loads((place / "metrics-frame.json").read_text())
         assert metrics["rows"][0]["figures"]["auc"] == auc(scores.score, scores.target)
-        assert metrics["rows"][0]["fitted_threshold"] == card["threshold"]
+        assert metrics["rows"][0]["fitted_threshold"] == card.threshold
         # stills are their own videos, so both units agree
         video = json.loads((place / "metrics-video.json").read_text())
         assert video["rows"] == metrics["rows"]
@@ -77,7 +81,7 @@ def test_scores_are_those_of_mfclip_evaluate(planner: Planner, tmp_path: Path) -
     folder = Store(tmp_path / "out").finished(KEY)
     ours = read_scores(folder / "tests" / "B" / "scores.csv")
     weights = folder / "training" / BEST
-    evaluate_weights(weights, found.manifest, tmp_path / "evaluated")
+    load_evaluator(weights).run(found.manifest, tmp_path / "evaluated")
     whole = {s.path: s.score for s in read_scores(tmp_path / "evaluated" / "scores.csv")}
     assert [s.score for s in ours] == pytest.approx([whole[s.path] for s in ours], abs=1e-6)
 
@@ -146,6 +150,77 @@ def test_what_differs_from_the_folders_cells_is_refused(
     base["train"]["lr"] = 1e-4
     with pytest.raises(ConfigError, match="another settings"):
         store.begin(planner())
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(planner: Planner, tmp_path: Path) -> None:
+    found, store = planner(seeds=[0], tests=["B"]), Store(tmp_path)
+    lines: list[str] = []
+    with store.claim(KEY) as is_mine:
+        assert is_mine
+        outcome = run_experiment(found, tmp_path, device="cpu", notify=lines.append)
+    assert (outcome.finished, outcome.elsewhere) == (["image_alone__A__seed0"], [KEY])
+    assert f"[1/2] {title(found.cells[0])}: another process works on it" in lines
+    outcome = run_experiment(found, tmp_path, device="cpu")  # the other has ended without a result
+    assert (outcome.finished, outcome.elsewhere) == ([KEY], [])
+
+
+def test_a_cell_that_failed_in_another_process_is_not_tried_by_each(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, store = planner(rows=["MFCLIP"], seeds=[0], tests=["B"]), Store(tmp_path)
+    store.begin(found)
+    began = store.now()
+    assert abs(began - time.time()) < 60
+    store.fail(KEY, ValueError("a reason"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "now", lambda _: began - 1)
+        outcome = run_experiment(found, tmp_path, device="cpu")
+    assert outcome.failed == {KEY: "ValueError: a reason"}
+    monkeypatch.setattr(Store, "now", lambda _: began + 1)  # a later command
+    assert run_experiment(found, tmp_path, device="cpu").finished == [KEY]
+    assert store.failures() == {}
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_share_the_cells(
+    protocol_file: Path, made_faces: Path, base: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.toml").write_text(dump_toml(build_config(base)))
+    command = [
+        sys.executable, "-c", CODE, "experiment", "run", str(protocol_file),
+        "--manifest", str(made_faces), "--config", str(tmp_path / "tiny.toml"),
+        "--out", str(tmp_path / "out"), "--device", "cpu", "--seeds", "0,1", "--tests", "B",
+    ]  # fmt: skip
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=900)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    counts = [int(re.search(r"(\d+) cells finished", text)[1]) for text in said]
+    assert sum(counts) == len(Store(tmp_path / "out").results()) == 4  # each cell once
+    assert not list((tmp_path / "out" / "unfinished").iterdir())
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    protocol_file: Path,
+    made_faces: Path,
+    base: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "tiny.toml").write_text(dump_toml(build_config(base)))
+    command = [
+        "experiment", "run", str(protocol_file), "--manifest", str(made_faces),
+        "--config", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "out"),
+        "--device", "cpu", "--seeds", "0", "--tests", "B", "--rows", "MFCLIP",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "advance", lambda _: os.kill(os.getpid(), signal.SIGINT))
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 130
+    assert "stopped by SIGINT after step 1" in done.stderr
+    assert "give the same command again to go on" in done.stderr
+    done = CliRunner().invoke(app, command)
+    assert "1 cells finished, 0 finished before, 0 failed" in done.stdout
 
 
 def test_several_processes_are_refused(

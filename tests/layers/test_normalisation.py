@@ -9,9 +9,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
 from helpers import assert_close, fill
-from mfclip.layers.normalisation import JointBatchNorm2d
+from mfclip.layers.normalisation import (
+    JointBatchNorm2d,
+    SyncedBatchNorm2d,
+    join_statistics,
+    statistics_untouched,
+)
 
 
 def make_pair() -> tuple[JointBatchNorm2d, nn.BatchNorm2d]:
@@ -67,3 +73,42 @@ def test_half_precision_keeps_its_type(group_of_one: None) -> None:
     out = own._forward_joint(make_images().bfloat16())
     assert out.dtype == torch.bfloat16
     assert_close(out, reference(make_images()))
+
+
+class Fused(nn.BatchNorm2d):
+    """A batch norm that does more, as timm's with an activation."""
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_joined_norms_keep_tensors_names_and_settings(on_gpu: bool) -> None:
+    plain, own = nn.BatchNorm2d(3, eps=0.1, momentum=None), JointBatchNorm2d(3)
+    module = nn.Sequential(nn.Sequential(plain), own, Fused(3), nn.BatchNorm1d(3)).eval()
+    before, kept = module.state_dict(), list(module.parameters())
+    join_statistics(module, on_gpu=on_gpu)
+    kind = SyncedBatchNorm2d if on_gpu else JointBatchNorm2d
+    assert [type(part) for part in (module[0][0], *module[1:])] == [
+        kind, kind, Fused, nn.BatchNorm1d,
+    ]  # fmt: skip
+    after = module.state_dict()
+    assert all(after[name] is not None for name in before)
+    assert all(after[name].data_ptr() == tensor.data_ptr() for name, tensor in before.items())
+    assert [a is b for a, b in zip(module.parameters(), kept, strict=True)] == [True] * 8
+    joined = module[0][0]
+    assert (joined.eps, joined.momentum, joined.training) == (0.1, None, False)
+
+
+def test_synced_norm_leaves_statistics_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: nn.SyncBatchNorm, input: Tensor) -> Tensor:
+        self.num_batches_tracked.add_(1)  # what torch does on a GPU, in place
+        arguments = (self.running_mean, self.running_var, self.weight, self.bias, True)
+        return functional.batch_norm(input, *arguments)
+
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", forward)
+    norm = SyncedBatchNorm2d(3)
+    before = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
+    with statistics_untouched([norm]):
+        out = norm(make_images())
+    torch.testing.assert_close(norm.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(norm(make_images()), out)
+    assert norm.num_batches_tracked == 1
+    assert not torch.equal(norm.running_mean, before["running_mean"])

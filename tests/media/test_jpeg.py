@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfclip.media.jpeg import jpeg_quality, save_as_jpeg, shared_quality
+from hostile import jpeg_of_scans
+from mfclip.media.images import open_image
+from mfclip.media.jpeg import count_scans, save_as_jpeg, shared_quality
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,13 @@ def saved(picture: np.ndarray, quality: int, **options: object) -> bytes:
 def test_quality_is_the_one_it_was_saved_with(
     face: np.ndarray, quality: int, options: dict[str, object]
 ) -> None:
-    assert jpeg_quality(saved(face, quality, **options)) == pytest.approx(quality, abs=1)
+    assert open_image(saved(face, quality, **options)).quality == pytest.approx(quality, abs=1)
 
 
 def test_other_formats_have_no_quality(tmp_path: Path, face: np.ndarray) -> None:
     for name in ("a.png", "a.webp", "a.gif"):
         Image.fromarray(face).save(tmp_path / name)
-        assert jpeg_quality(tmp_path / name) is None
+        assert open_image(tmp_path / name).quality is None
 
 
 def test_saving_is_what_a_file_does(tmp_path: Path, face: np.ndarray) -> None:
@@ -61,3 +63,18 @@ def test_shared_quality_needs_all_files_alike(tmp_path: Path, face: np.ndarray) 
     Image.fromarray(face).save(paths[1], "PNG")
     assert shared_quality(paths, 128) is None
     assert shared_quality([*paths[:1], tmp_path / "absent.jpg"], 128) is None
+
+
+def test_scans_are_counted_as_a_decoder_meets_them(face: np.ndarray) -> None:
+    plain, progressive = saved(face, 90), saved(face, 90, progressive=True)
+    assert count_scans(plain) == 1
+    assert count_scans(progressive) == 10  # libjpeg's script for colour
+    assert count_scans(jpeg_of_scans(64, 64, 77)) == 77
+    preview = plain[:2] + b"\xff\xe1" + (len(progressive) + 2).to_bytes(2, "big") + progressive
+    assert count_scans(preview + plain[2:]) == 1  # what lies in a segment is not decoded
+    assert count_scans(plain + progressive) == 1  # nor what lies behind the end
+    restarts = saved(face, 90, restart_marker_rows=1)
+    assert count_scans(restarts) == 1
+    filled = progressive.replace(b"\xff\xda", b"\xff\xff\xff\xda")  # bytes that fill up
+    assert count_scans(filled) == 10
+    assert count_scans(b"") == count_scans(b"\xff\xd8") == 0

@@ -116,7 +116,7 @@ def test_crop_larger_than_the_picture_is_refused(level: transforms.AugmentLevel)
 
 def test_unknown_level() -> None:
     with pytest.raises(
-        ConfigError, match=r"one of \[none, light, strong, perturb\], but got 'wild'"
+        ConfigError, match=r"one of \[none, light, strong, perturb, everyday\], but got 'wild'"
     ):
         transforms.check_level("wild")
 
@@ -243,3 +243,27 @@ def test_jitter_of_a_grey_picture_is_its_brightness() -> None:
 def test_compression_keeps_a_flat_picture(change: object) -> None:
     flat = np.full((32, 32, 3), 120, np.uint8)
     assert np.abs(change(flat, rng()).astype(int) - 120).max() <= 2
+
+
+@pytest.mark.parametrize("level", ["none", "light", "strong", "everyday"])
+def test_a_mask_goes_with_the_pixels_and_changes_none(level: transforms.AugmentLevel) -> None:
+    image = smooth(50, 60)
+    mask = np.zeros((50, 60), np.uint8)
+    mask[10:40, 20:50] = 255
+    sizes = {"resize": 44, "image_size": 32, "level": level}
+    for seed in range(12):
+        both = transforms.augment(np.dstack([image, mask]), **sizes, rng=rng(seed))
+        alone = transforms.augment(image, **sizes, rng=rng(seed))
+        np.testing.assert_array_equal(both[..., :3], alone)
+        # a mask drawn into a picture, moved by the same draws and never recoloured, is the truth
+        drawn = transforms.augment(np.dstack([mask] * 4), **sizes, rng=rng(seed))
+        np.testing.assert_array_equal(both[..., 3], drawn[..., 3])
+    full = np.dstack([image, np.full((50, 60), 255, np.uint8)])
+    assert (transforms.augment(full, **sizes, rng=rng(1))[..., 3] == 255).all()
+
+
+def test_a_mask_is_cropped_and_mirrored_like_its_picture() -> None:
+    picture = np.dstack([smooth(60, 60)[..., :1]] * 4)  # all four channels alike
+    for seed in range(8):
+        moved = transforms.augment(picture, resize=48, image_size=32, level="light", rng=rng(seed))
+        np.testing.assert_array_equal(moved[..., 3], moved[..., 0])

@@ -243,7 +243,7 @@ def test_a_title_in_an_unknown_encoding_does_not_matter(video):
 
 
 def test_sound_alone_is_no_video(tmp_path):
-    path = tmp_path / "sound.wav"
+    path = tmp_path / "sound.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
@@ -277,3 +277,42 @@ def test_failed_writing_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="no picture"):
         write_video(tmp_path / "b.mp4", [], 25.0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", b"ffconcat version 1.0\nfile a.mp4\n", b"RIFF"],
+)
+def test_playlists_and_the_like_are_not_opened(tmp_path, content):
+    """FFmpeg would read the files and addresses that they name."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mp4: not a video in a format that is read; expected"):
+        probe(path)
+
+
+def test_whatever_pyav_raises_names_the_file(video, monkeypatch):
+    """A damaged header can leave PyAV without a decoder, which it meets with an AttributeError."""
+
+    class NoDecoder:
+        disposition = 0
+        codec_context = None
+
+    class Container:
+        streams = type("Streams", (), {"video": [NoDecoder()]})()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setattr(av, "open", lambda *_, **__: Container())
+    with pytest.raises(
+        InputError, match=r"the video's coding is unknown, or its header is damaged"
+    ):
+        scan(video)
+    monkeypatch.setattr(NoDecoder, "codec_context", "nonsense")
+    for use in (scan, check_ends, probe):
+        with pytest.raises(InputError, match=r"\.mp4: the video is damaged \(.*; get it anew"):
+            use(video)

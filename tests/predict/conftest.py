@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfclip.card import Card
 from mfclip.labels import Labels
 from mfclip.model.build import create_model
 from mfclip.model.mfclip import MFCLIP
@@ -45,7 +46,7 @@ def model() -> MFCLIP:
 
 @pytest.fixture(scope="session")
 def predictor(model: MFCLIP) -> Predictor:
-    return Predictor(model, {"threshold": 0.4, "temperature": 2.0, "resize": 240}, device="cpu")
+    return Predictor(model, Card(threshold=0.4, temperature=2.0, resize=240), device="cpu")
 
 
 @pytest.fixture

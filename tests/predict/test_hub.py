@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.detectors import build_detector, save_detector
 from mfclip.predict.faces import WholePicture
@@ -16,7 +17,7 @@ from mfclip.predict.prediction import Prediction
 def test_saved_folder_judges_as_the_file_it_came_from(tmp_path: Path) -> None:
     settings = build_config({"model": {"name": "mfclip-small"}}).model
     file = tmp_path / "weights.safetensors"
-    save_detector(build_detector(settings), settings, file, card={"threshold": 0.4})
+    save_detector(build_detector(settings), settings, file, card=Card(threshold=0.4))
     first = HubPredictor.load(file, finder=WholePicture())
     first.save_pretrained(tmp_path / "folder")
     again = HubPredictor.from_pretrained(str(tmp_path / "folder"), finder=WholePicture())

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import Card
 from mfclip.predict.files import find_files
 from mfclip.predict.mixed import judge_files
 from mfclip.predict.prediction import Failure, Prediction
@@ -18,7 +19,7 @@ from mfclip.predict.video_prediction import VideoPrediction
 
 @pytest.fixture
 def judge() -> Predictor:
-    return Predictor(Brightness(), {"resize": 16}, device="cpu", finder=Squares())
+    return Predictor(Brightness(), Card(resize=16), device="cpu", finder=Squares())
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_folder_of_everything(judge: Predictor, folder: Path) -> None:
     begins = (
         "no face found in any of the 4 frames",
         "the file is empty",
-        "not a video that FFmpeg",
+        "not a video in a format that is read",
     )
     for error, begin in zip(errors, begins, strict=False):
         assert error.startswith(begin)

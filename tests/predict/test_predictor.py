@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mfclip.card import Card, read_card
 from mfclip.errors import ConfigError, InputError, WeightsError
 from mfclip.labels import LEVELS
 from mfclip.model.mfclip import MFCLIP
+from mfclip.predict.face_reader import check_pixels
 from mfclip.predict.faces import Crop
 from mfclip.predict.prediction import Box, Failure, Prediction, Result
-from mfclip.predict.predictor import Predictor, check_pixels, find_device, to_images
+from mfclip.predict.predictor import Predictor, find_device, to_images
 
 
 def judged(results: list[Result]) -> list[Prediction]:
@@ -196,9 +198,9 @@ def test_every_face_gets_a_prediction(model: MFCLIP, pictures: list[np.ndarray])
 def test_faces_are_saved_as_the_training_faces_were(
     model: MFCLIP, pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
-    card = {"resize": 240, "jpeg_quality": 70}
+    card = Card(resize=240, jpeg_quality=70)
     alike = Predictor(model, card, device="cpu")
-    plain = Predictor(model, {"resize": 240}, device="cpu")
+    plain = Predictor(model, Card(resize=240), device="cpu")
     scaled = Image.fromarray(pictures[0]).resize((240, 240))
     scaled.save(tmp_path / "face.jpg", quality=70)
     array, as_file = np.asarray(scaled), tmp_path / "face.jpg"
@@ -217,7 +219,7 @@ def test_another_detector_gives_scores_only(pictures: list[np.ndarray]) -> None:
             return torch.stack([torch.zeros_like(mean), torch.log(mean / (1 - mean))], 1)
 
     flat = np.full((80, 80, 3), 51, np.uint8)  # 51 / 255 = 0.2
-    (result,) = judged(Predictor(Brightness(), {"resize": 80}, device="cpu").predict([flat]))
+    (result,) = judged(Predictor(Brightness(), Card(resize=80), device="cpu").predict([flat]))
     assert result.score == pytest.approx(0.2, abs=1e-5)
     assert (dict(result.kinds), result.patch, result.image_size) == ({}, None, 64)
 
@@ -280,15 +282,16 @@ def test_a_threshold_of_the_caller_goes_before_the_card(
     model: MFCLIP, pictures: list[np.ndarray]
 ) -> None:
     for threshold, verdict in ((0.0, "fake"), (1.0, "real")):
-        strict = Predictor(model, {"threshold": 0.4}, device="cpu", threshold=threshold)
+        strict = Predictor(model, Card(threshold=0.4), device="cpu", threshold=threshold)
         (result,) = judged(strict.predict(pictures[:1]))
         assert (result.verdict, result.bands.fake_from) == (verdict, threshold)
 
 
 def test_description_has_no_number_that_json_lacks(model: MFCLIP) -> None:
-    card = {"metrics": {"test": {"auc": math.nan, "eer": 0.1}}}
+    card = read_card({"metrics": {"test": {"auc": math.nan, "eer": 0.1}}, "note": math.inf})
     described = Predictor(model, card, device="cpu").describe()
-    assert described["metrics"]["test"] == {"auc": None, "eer": 0.1}
+    assert described["metrics"]["test"] == {"auc": {"value": None}, "eer": {"value": 0.1}}
+    assert described["note"] is None
     assert (described["verdict"]["fake_from"], described["faces"]) == (0.5, "whole")
 
 
@@ -348,9 +351,9 @@ def test_files_that_cannot_be_judged_say_why(predictor: Predictor, tmp_path: Pat
     expected = {
         "cut.jpg": "damaged or cut short",
         "empty.jpg": "empty",
-        "text.jpg": "not a picture",
+        "text.jpg": "not an image",
         "dangling.jpg": "link",
-        "zero.gif": "no pixels|not a picture|damaged",
+        "zero.gif": "no pixels|damaged",
         "huge.png": "scale it down",
         "": "folder",
     }

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import read_card
 from mfclip.predict.mixed import judge_files
 from mfclip.predict.prediction import SCHEMA, Failure
 from mfclip.predict.predictor import Predictor
@@ -32,7 +33,7 @@ def documents(
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (80, 120, 3), np.uint8)).save(folder / "a.png")
     film = encode(folder / "b.mkv", [draw((10, 20, 40, grey)) for grey in (40, 200, 90)])
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     bright = Predictor(Brightness(), card, device="cpu", finder=Squares())
     rich = list(judge_files(predictor, [folder / "a.png", Failure("c.jpg", "empty")]))
     filmed = list(judge_files(bright, [film]))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfclip.card import Bands, Card, read_card
 from mfclip.errors import ConfigError, WeightsError
-from mfclip.predict.verdict import VERDICTS, Bands, error_rows, read_bands
+from mfclip.predict.verdict import VERDICTS, error_rows
 
 RATES = {"val": {"false_alarm": {"value": 0.1, "low": 0.05, "high": 0.151}}}
-CARD = {
-    "threshold": 0.5,
-    "verdict": {"real_below": 0.3, "fake_from": 0.7, "max_error": 0.1, "rates": RATES},
-}
+OLD = {"real_below": 0.3, "fake_from": 0.7, "max_error": 0.1, "rates": RATES}
+CARD = read_card({"threshold": 0.5, "verdict": OLD})
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ CARD = {
     [(0.0, "real"), (0.299, "real"), (0.3, "uncertain"), (0.699, "uncertain"), (0.7, "fake")],
 )
 def test_a_bound_belongs_to_the_band_above_it(score: float, verdict: str) -> None:
-    assert read_bands(CARD).verdict(score) == verdict
+    assert CARD.bands("whole").verdict(score) == verdict
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=2), st.lists(st.floats(0, 1), min_size=2))
@@ -36,27 +35,28 @@ def test_a_higher_score_is_never_judged_more_real(bounds: list[float], scores: l
 
 
 def test_the_users_threshold_leaves_two_verdicts_and_no_borrowed_rates() -> None:
-    bands = read_bands(CARD, 0.5)
+    bands = CARD.bands("whole", 0.5)
     assert [bands.verdict(score) for score in (0.49, 0.5)] == ["real", "fake"]
     assert (bands.basis, dict(bands.rates), bands.max_error) == ("given", {}, None)
     assert "the threshold you gave" in bands.explain()
 
 
-@pytest.mark.parametrize(("card", "bound"), [({"threshold": 0.4}, 0.4), ({}, 0.5)])
-def test_weights_without_bands_say_so(card: dict[str, Any], bound: float) -> None:
-    bands = read_bands(card)
+@pytest.mark.parametrize(("card", "bound"), [(Card(threshold=0.4), 0.4), (Card(), 0.5)])
+def test_weights_without_bands_say_so(card: Card, bound: float) -> None:
+    bands = card.bands("whole")
     assert (bands.real_below, bands.fake_from, bands.basis) == (bound, bound, "threshold")
     assert "no bands, so nothing is uncertain" in bands.explain()
 
 
 def test_fitted_bands_state_what_they_promise_and_what_was_measured() -> None:
-    bands = read_bands(CARD)
+    bands = CARD.bands("whole")
     text = bands.explain()
     assert all(word in text for word in ("0.700", "0.300", "at most 10%"))
     assert error_rows(bands) == [("Real faces called fake", ["10% [5, 15]"])]
     assert bands.to_json() == {
-        **CARD["verdict"],  # type: ignore[dict-item]
+        **OLD,
         "basis": "validation",
+        "fitted_on": "val",
     }
 
 
@@ -71,7 +71,21 @@ def test_rates_that_are_not_known_are_not_made_up() -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan])
 def test_an_impossible_threshold_is_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match=r"expected a threshold in \[0, 1\]"):
-        read_bands({}, threshold)
+        Card().bands("whole", threshold)
+
+
+def test_bands_are_those_of_the_way_to_come_by_faces() -> None:
+    own = Bands(0.2, 0.9, "validation", 0.1, {"test": {"miss": {"value": 0.25}}})
+    card = CARD.changed(verdict={**CARD.verdict, "detected": own})
+    assert (card.bands("detected"), card.bands("whole")) == (
+        replace(own, fitted_on="val"),
+        CARD.bands("whole"),
+    )
+    assert card.bands("detected").rates == own.rates
+    # where nothing was measured this way, the bounds are borrowed and the rates are not
+    borrowed = CARD.bands("detected")
+    assert (borrowed.real_below, borrowed.fake_from) == (0.3, 0.7)
+    assert borrowed.rates == {}
 
 
 @pytest.mark.parametrize(
@@ -81,10 +95,12 @@ def test_an_impossible_threshold_is_refused(threshold: float) -> None:
         {"real_below": 0.7},
         {"real_below": "low", "fake_from": 0.3},
         {"real_below": math.nan, "fake_from": 0.3},
+        {"real_below": 0.3, "fake_from": 0.7, "rates": {"test": {"miss": {"value": 1.5}}}},
+        {"cropped": {"real_below": 0.3, "fake_from": 0.7}},
         [0.3, 0.7],
         "0.5",
     ],
 )
 def test_a_damaged_card_is_refused(entry: object) -> None:
-    with pytest.raises(WeightsError, match="'verdict' is damaged"):
-        read_bands({"verdict": entry})
+    with pytest.raises(WeightsError, match="the card is damaged: 'verdict"):
+        read_card({"verdict": entry})

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import Card, read_card
 from mfclip.errors import InputError
 from mfclip.model.mfclip import MFCLIP
 from mfclip.predict.faces import Crop, DetectedFaces
@@ -24,7 +25,7 @@ GREYS = (40, 200, 120, 80, 60, 150, 100, 140)
 
 @pytest.fixture
 def judge() -> Predictor:
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     return Predictor(Brightness(), card, device="cpu", finder=Squares())
 
 
@@ -107,7 +108,7 @@ def test_a_film_of_one_photograph_has_the_photograph_s_score(model: MFCLIP, tmp_
     photo = np.asarray(Image.open(path).convert("RGB"))
     photo = np.ascontiguousarray(photo[: photo.shape[0] // 2 * 2, : photo.shape[1] // 2 * 2])
     film = encode(tmp_path / "still.mkv", [photo] * 2, lossless=True)
-    predictor = Predictor(model, {"temperature": 2.0}, device="cpu", finder=DetectedFaces())
+    predictor = Predictor(model, Card(temperature=2.0), device="cpu", finder=DetectedFaces())
     (alone,) = predictor.predict([photo])
     assert isinstance(alone, Prediction)
     video = judge_video(predictor, film)
@@ -149,7 +150,7 @@ def test_variable_frame_rate_keeps_the_true_times(judge: Predictor, tmp_path: Pa
 
 
 def test_whole_frames_are_judged_where_the_finder_takes_the_whole(tmp_path: Path) -> None:
-    judge = Predictor(Brightness(), {"resize": 16, "threshold": 0.7}, device="cpu")
+    judge = Predictor(Brightness(), Card(resize=16, threshold=0.7), device="cpu")
     frames = [np.full((96, 160, 3), grey, np.uint8) for grey in GREYS]
     video = judge_video(judge, encode(tmp_path / "whole.mkv", frames, lossless=True))
     assert video.score == pytest.approx(np.mean(GREYS) / 255, abs=1e-3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import read_card
 from mfclip.media.video import frames, probe
 from mfclip.predict.prediction import Box
 from mfclip.predict.predictor import Predictor
@@ -18,7 +19,7 @@ from mfclip.report.annotate import COLOURS, Mark, Marker, annotate, draw_marks
 
 @pytest.fixture
 def judge() -> Predictor:
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     return Predictor(Brightness(), card, device="cpu", finder=Squares())
 
 

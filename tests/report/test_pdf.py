@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import read_card
 from mfclip.errors import MissingExtraError
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.verdict import read_bands
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.report import pdf, pdf_pages
 from mfclip.report.pdf import PdfReport
@@ -34,6 +34,7 @@ CARD = {
         "rates": {"val": {}, "test": {"false_alarm": {"value": 0.14, "low": 0.1, "high": 0.2}}},
     },
 }
+MODEL = {**read_card(CARD).to_json(), "verdict": read_card(CARD).bands("whole").to_json()}
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def text_of(data: bytes) -> str:
 
 
 def write(results: list[Result], **options: object) -> bytes:
-    report = PdfReport(CARD, **options)  # type: ignore[arg-type]
+    report = PdfReport(MODEL, **options)  # type: ignore[arg-type]
     for result in results:
         report.add(result)
     return report.render()
@@ -77,7 +78,11 @@ def test_document_says_all_that_a_reader_needs(results: list[Result]) -> None:
     assert isinstance(first, Prediction)
     kinds = {"family": (Kind("gan", 0.7, 0.91), Kind("real", 0.3, 0.2))}
     fake = replace(
-        first, score=0.9, bands=read_bands(CARD), kinds=kinds, warnings=("blurred face",)
+        first,
+        score=0.9,
+        bands=read_card(CARD).bands("whole"),
+        kinds=kinds,
+        warnings=("blurred face",),
     )
     data = write([fake, results[1]])
     assert data.startswith(b"%PDF-")
@@ -127,7 +132,7 @@ def test_many_faces_fill_many_pages_and_are_counted(
     monkeypatch.setattr(pdf, "MAX_ENTRIES", 5)
     first = results[0]
     assert isinstance(first, Prediction)
-    report = PdfReport(CARD)
+    report = PdfReport(MODEL)
     for _ in range(7):
         report.add(replace(first, pixels=None))
     assert report.tally.summary(5, 0).endswith("This report shows the first 5 faces.")
@@ -137,7 +142,7 @@ def test_many_faces_fill_many_pages_and_are_counted(
 @pytest.mark.usefixtures("core_font")
 def test_a_video_is_shown_with_its_moments(tmp_path: Path) -> None:
     frames = [draw((10, 20, 40, grey)) for grey in (40, 250, 90, 240)]
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     judge = Predictor(Brightness(), card, device="cpu", finder=Squares())
     video = judge_video(judge, encode(tmp_path / "film.mkv", frames, lossless=True))
     report = PdfReport(judge.describe())
@@ -151,7 +156,7 @@ def test_a_video_is_shown_with_its_moments(tmp_path: Path) -> None:
 
 
 def test_document_is_written_whole(results: list[Result], tmp_path: Path) -> None:
-    report = PdfReport(CARD)
+    report = PdfReport(MODEL)
     report.add(results[0])
     report.write(tmp_path / "out" / "r.pdf")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["r.pdf"]
@@ -161,4 +166,4 @@ def test_document_is_written_whole(results: list[Result], tmp_path: Path) -> Non
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fpdf", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mfclip\[report\]'"):
-        PdfReport(CARD)
+        PdfReport(MODEL)

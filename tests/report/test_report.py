@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mfclip.card import Bands, read_card
 from mfclip.model.srm import srm_kernels
 from mfclip.predict.prediction import Failure, Kind, Prediction, Result
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.verdict import Bands, read_bands
 from mfclip.report.report import Report
 from mfclip.report.views import noise_picture
 from mfclip.report.wording import printable
@@ -42,6 +42,7 @@ CARD = {
         },
     },
 }
+MODEL = {**read_card(CARD).to_json(), "verdict": read_card(CARD).bands("whole").to_json()}
 
 
 class Page(HTMLParser):
@@ -87,7 +88,7 @@ def results(predictor: Predictor, pictures: list[np.ndarray], tmp_path: Path) ->
 
 
 def render(results: list[Result]) -> str:
-    report = Report(CARD)
+    report = Report(MODEL)
     for result in results:
         report.add(result)
     return report.render()
@@ -208,7 +209,7 @@ def test_kinds_are_named_for_a_fake_only_and_none_as_zero_percent(results: list[
 def test_verdict_stands_on_its_scale_with_what_it_is_worth(results: list[Result]) -> None:
     first = results[0]
     assert isinstance(first, Prediction)
-    bands = read_bands(CARD)
+    bands = read_card(CARD).bands("whole")
     text = render([replace(first, score=0.9, bands=bands)])
     assert 'aria-label="score 0.90 on a scale from 0 to 1; real below 0.30, fake from 0.70"' in text
     assert '<i class="uncertain" style="left:30.0%;width:40.0%">' in text
@@ -222,7 +223,7 @@ def test_verdict_stands_on_its_scale_with_what_it_is_worth(results: list[Result]
 
 
 def test_heat_map_of_each_face_is_shown(results: list[Result]) -> None:
-    report = Report(CARD, show_heat=lambda pixels: np.full_like(pixels, 200))
+    report = Report(MODEL, show_heat=lambda pixels: np.full_like(pixels, 200))
     for result in results:
         report.add(result)
     heat = [i for i in Page(report.render()).images if i["alt"].startswith("Heat map")]
@@ -231,14 +232,14 @@ def test_heat_map_of_each_face_is_shown(results: list[Result]) -> None:
 
 
 def test_weights_without_figures_are_not_to_be_relied_on() -> None:
-    text = Page(Report({}).render()).text
+    text = Page(Report({"verdict": Bands(0.5, 0.5, "threshold").to_json()}).render()).text
     assert "do not say what they were trained on" in text
     assert "no measured error rates" in text
     assert "No picture could be judged" in text
 
 
 def test_page_is_written_whole(results: list[Result], tmp_path: Path) -> None:
-    report = Report(CARD)
+    report = Report(MODEL)
     report.write(tmp_path / "out" / "r.html")
     assert Page((tmp_path / "out" / "r.html").read_text("utf-8")).open == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["r.html"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mfclip.card import Bands
 from mfclip.errors import ConfigError
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction
-from mfclip.predict.verdict import Bands
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import (
     MOST_OF_ONE_INPUT,

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from mfclip.predict.verdict import Bands
+from mfclip.card import Bands
 from mfclip.predict.video_prediction import FrameScore, Track, VideoPrediction
 from mfclip.report.timeline import BOTTOM, LEFT, RIGHT, TOP, draw_timeline, sparkline
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from films import Brightness, Squares, draw, encode
+from mfclip.card import read_card
 from mfclip.errors import InputError
 from mfclip.media.transforms import Pixels
 from mfclip.predict.predictor import Predictor
@@ -19,7 +20,7 @@ from mfclip.report.report import Report
 
 @pytest.fixture
 def judge() -> Predictor:
-    card = {"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}}
+    card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     return Predictor(Brightness(), card, device="cpu", finder=Squares())
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mfclip.card import Bands
 from mfclip.predict.prediction import Failure, Kind, Prediction
-from mfclip.predict.verdict import Bands
 from mfclip.report.wording import (
     Tally,
     error_table,
@@ -27,6 +27,7 @@ BANDS = Bands(
         "val": {"false_alarm": {"value": 0.1}, "miss": {"value": 0.1}},
         "test": {"false_alarm": {"value": 0.2}, "miss": {"value": 0.4, "low": 0.3, "high": 0.5}},
     },
+    "val",
 )
 
 
@@ -60,13 +61,16 @@ def test_kinds_are_named_for_a_face_called_fake_only(score: float, shown: bool) 
 
 
 def test_what_the_card_does_not_say_is_not_made_up() -> None:
-    assert error_table({}) == ([], [])
+    assert error_table({"verdict": Bands(0.5, 0.5, "threshold").to_json()}) == ([], [])
     assert limit_rows({}) == [("Trained on", "the weights do not say what they were trained on")]
     assert file_rows(judged(0.5), 3) == [("File", "picture 3"), ("Size", "30 x 20 pixels")]
 
 
 def test_error_table_holds_every_split_once() -> None:
-    model = {"verdict": BANDS.to_json(), "metrics": {"test": {"auc": 0.8}, "other": {"auc": 0.7}}}
+    model = {
+        "verdict": BANDS.to_json(),
+        "metrics": {name: {"auc": {"value": auc}} for name, auc in (("test", 0.8), ("other", 0.7))},
+    }
     splits, rows = error_table(model)
     assert splits == ["val", "test", "other"]
     assert dict(rows) == {

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import KINDS, tiny_model
+from mfclip.card import Card
 from mfclip.predict.predictor import Predictor
 from mfclip.serve.guard import Access
 from mfclip.serve.limits import Limits
@@ -25,7 +26,7 @@ def predictor() -> Predictor:
     """Takes whole pictures; its scores differ between pictures."""
     model = tiny_model().eval()
     model.remember_prompts(KINDS)
-    return Predictor(model, {"threshold": 0.5, "resize": 40, "limits": "a toy"}, device="cpu")
+    return Predictor(model, Card(threshold=0.5, resize=40, limits="a toy"), device="cpu")
 
 
 @pytest.fixture(scope="session")

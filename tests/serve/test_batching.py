@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from helpers import KINDS, pictures, tiny_model
+from mfclip.card import EngineName, Precision
 from mfclip.engines import Judged
-from mfclip.engines.engine import EngineName, ModelFacts, Precision
+from mfclip.engines.engine import ModelFacts
 from mfclip.engines.torch_engine import TorchEngine
 from mfclip.errors import ConfigError
 from mfclip.serve.batching import BatchedEngine

@@ -17,7 +17,8 @@ from films import encode
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video
-from mfclip.serve.isolation import CrashError, judge_isolated
+from mfclip.runtime.isolated import CrashError
+from mfclip.serve.isolation import judge_isolated
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve
 

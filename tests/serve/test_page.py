@@ -128,7 +128,7 @@ class TestInBrowser:
         assert len(page.texts(".overview li")) == 2
         bands = judge.bands
         assert f"{bands.real_below:.3f}" in page.text("#bands")
-        assert str(judge.card["limits"])[:40] in page.text("#model-facts")
+        assert str(judge.card.limits)[:40] in page.text("#model-facts")
 
     def test_pictures_of_the_evidence_are_shown(self, page: Page) -> None:
         page.judge(DEMO / "real/collins.jpg")

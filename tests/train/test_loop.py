@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
-from mfclip.config import build_config
-from mfclip.data.manifest import read_manifest
+from mfclip.config import build_config, load_config
+from mfclip.data.manifest import Framing, read_manifest
 from mfclip.data.shards import write_shards
 from mfclip.detectors import build_detector, load_detector
 from mfclip.errors import ConfigError, ManifestError, TrainingError
@@ -26,7 +28,7 @@ from mfclip.model.mfclip import MFCLIP
 from mfclip.train.feed import open_manifest
 from mfclip.train.loop import LAST, Run, train
 from mfclip.train.processes import join_processes
-from mfclip.train.step import checkpoint_activations
+from mfclip.train.step import Learner, checkpoint_activations, compile_parts
 from mfclip.weights import BEST, read_tensors
 
 
@@ -168,7 +170,7 @@ def test_run_learns_and_keeps_the_best_by_validation(
     assert progress.best == max(entry["auc"] for entry in _log(tmp_path, "val"))
     assert progress.best == 1.0  # the grid is plain to see
     detector, card = load_detector(tmp_path / BEST)
-    assert card["validation"]["auc"] == progress.best
+    assert card.validation["auc"] == progress.best
     assert len(detector.prompts) == 3  # real, A, B
     assert (tmp_path / "config.toml").read_text().startswith("seed = 0")
 
@@ -369,46 +371,100 @@ def test_errors_say_what_to_do(tiny_run: dict[str, Any], made_faces: Path, tmp_p
         train(build_config(tiny_run), tmp_path / "absent", device="cpu")
 
 
-@pytest.mark.dist
-def test_two_processes_equal_one(tiny_run: dict[str, Any], tmp_path: Path) -> None:
-    # content mode, shared targets, batch norm, all three losses: everything that sees the batch
-    tiny_run["model"]["spa"] = {"mode": "content", "targets": "equal"}
-    tiny_run["data"]["augment"] = "none"
-    tiny_run["train"] |= {"epochs": 1, "lr": 1e-7}  # gradients at the same weights
-    (tmp_path / "run.json").write_text(json.dumps(tiny_run))
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import json, pathlib, sys, torch\n"
-        "from mfclip.config import build_config\n"
-        "from mfclip.train.loop import train\n"
-        "torch.set_num_threads(1)\n"
-        "here = pathlib.Path(__file__).parent\n"
-        "tree = json.loads((here / 'run.json').read_text())\n"
-        "train(build_config(tree), here / sys.argv[1], device='cpu', max_steps=3)\n"
-    )
-    for processes in (1, 2):
-        _torchrun(script, processes, f"run{processes}")
-    one, _ = read_tensors(tmp_path / "run1" / LAST)
-    two, _ = read_tensors(tmp_path / "run2" / LAST)
-    terms = [
-        [entry[name] for name in ("contrastive", "kl", "cross_entropy")]
-        for run in ("run1", "run2")
-        for entry in _log(tmp_path / run, "train")
-    ]
-    for ours, joined in zip(terms[3:], terms[:3], strict=True):
-        assert ours == pytest.approx(joined, rel=1e-4)
-    for name, tensor in one.items():
-        if name.endswith("exp_avg"):  # Adam's first moments: weighted sums of the gradients
-            torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-6, msg=name)
-    running = [name for name in one if "running_" in name]
-    assert running
-    for name in running:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
+def test_memory_that_runs_out_is_named_as_such(
+    tiny_run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*_: Any, **__: Any) -> None:
+        torch.empty(1 << 60)  # an exbibyte
+
+    monkeypatch.setattr("mfclip.train.loop.Learner.learn", learn)
+    with pytest.raises(TrainingError, match=r"memory ran out \(.*lower train\.batch_size.*accumul"):
+        train(build_config(tiny_run), tmp_path, device="cpu")
 
 
-def _torchrun(script: Path, processes: int, name: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-    command += ["--standalone", str(script), name]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_card_carries_how_the_faces_were_cut(
+    tiny_run: dict[str, Any], made_faces: Path, tmp_path: Path
+) -> None:
+    manifest = replace(read_manifest(made_faces), framing=Framing(1.7, align=False))
+    manifest.write(tmp_path / "data" / "m.csv")
+    place = {"manifest": str(tmp_path / "data" / "m.csv"), "root": str(made_faces.parent)}
+    tiny_run["data"] |= place
+    train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    card = load_detector(tmp_path / "run" / BEST)[1]
+    assert (card.face_margin, card.face_align) == (1.7, False)
+    resolved = load_config(tmp_path / "run" / "config.toml").data
+    assert (resolved.face_margin, resolved.face_align) == (1.7, False)
+    tiny_run["data"]["face_align"] = True
+    with pytest.raises(ConfigError, match=r"face_align = True contradicts .* margin 1\.7"):
+        train(build_config(tiny_run), tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def damaged_faces(made_faces: Path, tmp_path: Path) -> Path:
+    """The made faces, of which two that train and one that validates cannot be read."""
+    folder = shutil.copytree(made_faces.parent, tmp_path / "faces")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:200])
+    (folder / "8.png").write_bytes(b"no picture")
+    (folder / "25.png").write_bytes(b"")
+    return folder / "manifest.csv"
+
+
+def test_unreadable_pictures_are_counted_listed_and_passed_over(
+    tiny_run: dict[str, Any],
+    damaged_faces: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny_run["data"]["manifest"] = str(damaged_faces)
+    config = build_config(tiny_run)
+    train(config, tmp_path / "whole", device="cpu")
+    lines = (tmp_path / "whole" / "unreadable.jsonl").read_text().splitlines()
+    listed = {Path(entry["path"]).name: entry["error"] for entry in map(json.loads, lines)}
+    assert listed.keys() == {"3.png", "8.png", "25.png"}
+    assert "the file is empty" in listed["25.png"]
+    assert "3 pictures cannot be read, listed in" in capsys.readouterr().err
+    # taken up again: the same run, and nothing is listed twice
+    train(config, tmp_path / "parts", device="cpu", max_steps=5)
+    train(config, tmp_path / "parts", device="cpu", resume=True)
+    _assert_same_state(tmp_path / "whole" / LAST, tmp_path / "parts" / LAST)
+    again = (tmp_path / "parts" / "unreadable.jsonl").read_text().splitlines()
+    assert sorted(again) == sorted(lines)
+
+
+def test_too_many_unreadable_pictures_end_the_run(
+    tiny_run: dict[str, Any], damaged_faces: Path, tmp_path: Path
+) -> None:
+    tiny_run["data"] |= {"manifest": str(damaged_faces), "max_unreadable": 2}
+    message = r"3 pictures cannot be read.*max_unreadable is 2: mend them.*The first: .*png: "
+    with pytest.raises(TrainingError, match=message):
+        train(build_config(tiny_run), tmp_path / "run", device="cpu")
+    tiny_run["data"]["max_unreadable"] = 0
+    with pytest.raises(TrainingError, match="1 pictures cannot be read"):
+        train(build_config(tiny_run), tmp_path / "none", device="cpu")
+
+
+def test_compiled_graphs_do_not_depend_on_labels(
+    tiny_run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[int] = []
+    learn = Learner.learn
+
+    def count(self: Learner, *arguments: Any, **named: Any) -> Any:
+        terms = learn(self, *arguments, **named)
+        graphs.append(counters["stats"]["unique_graphs"])
+        return terms
+
+    counters.clear()
+    monkeypatch.setattr(Learner, "learn", count)
+    monkeypatch.setattr("mfclip.train.step.compile_parts", partial(compile_parts, backend="eager"))
+    tiny_run["train"]["compile"] = True
+    train(build_config(tiny_run), tmp_path / "compiled", device="cpu")
+    assert len(graphs) == 8
+    assert 0 < graphs[0] == graphs[3]  # an epoch of changing labels
+    assert graphs[7] <= graphs[0] + 2  # validation has another mode and a batch of another size
+    monkeypatch.undo()
+    tiny_run["train"]["compile"] = False
+    train(build_config(tiny_run), tmp_path / "plain", device="cpu")
+    losses = [[e["loss"] for e in _log(tmp_path / run, "train")] for run in ("compiled", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import KINDS
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.detectors import build_detector, save_detector
@@ -32,7 +33,7 @@ def weights(tiny_run: dict[str, Any], tmp_path: Path) -> Path:
     model = build_detector(settings)
     assert isinstance(model, MFCLIP)
     model.remember_prompts(KINDS)
-    card = {"resize": 72, "temperature": 2.0, "config": {"model": {"name": settings.name}}}
+    card = Card(resize=72, temperature=2.0, config={"model": {"name": settings.name}})
     path = tmp_path / "tiny" / "best.safetensors"
     path.parent.mkdir()
     save_detector(model, settings, path, card=card)

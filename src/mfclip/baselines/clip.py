@@ -110,6 +110,7 @@ class CLIP(nn.Module):
     class_ids: Tensor
     mean: Tensor
     deviation: Tensor
+    compiled = ("towers.visual",)
 
     def __init__(
         self,

@@ -9,7 +9,8 @@ import warnings
 from types import ModuleType
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mfclip.errors import require
 from mfclip.layers.normalisation import JointBatchNorm2d
@@ -54,10 +55,24 @@ def _mend_torchvision() -> None:
 def join_statistics(module: nn.Module) -> nn.Module:
     """Replace each batch norm inside a module by one that covers all processes; names stay."""
     for name, part in module.named_children():
-        if type(part) is nn.BatchNorm2d:
-            joint = JointBatchNorm2d(part.num_features, part.eps, part.momentum)
-            joint.load_state_dict(part.state_dict())
-            setattr(module, name, joint)
-        else:
+        if not isinstance(part, nn.BatchNorm2d):
             join_statistics(part)
+        elif not isinstance(part, JointBatchNorm2d):
+            kind = _JointBatchNormAct2d if hasattr(part, "act") else JointBatchNorm2d
+            joint = kind(part.num_features, part.eps, part.momentum)
+            joint.load_state_dict(part.state_dict())
+            if isinstance(joint, _JointBatchNormAct2d):
+                joint.drop, joint.act = part.get_submodule("drop"), part.get_submodule("act")
+            setattr(module, name, joint)
     return module
+
+
+class _JointBatchNormAct2d(JointBatchNorm2d):
+    """timm's batch norm with its activation."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        out: Tensor = self.act(self.drop(super().forward(input)))
+        return out

@@ -18,6 +18,9 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 
+MAX_DEPTH = 1000
+"""Most blocks; a damaged file may name a billion."""
+
 
 class VisionTransformer(nn.Module):
     """Patches and a class token through pre-norm blocks, a linear layer on the class token.
@@ -56,6 +59,8 @@ class VisionTransformer(nn.Module):
                 "expected patch_size, width, depth and num_heads of at least 1 and a width that is "
                 f"a multiple of num_heads, but got {patch_size}, {width}, {depth}, {num_heads}"
             )
+        if depth > MAX_DEPTH:  # timm lists a number a block before it builds the first
+            raise ConfigError(f"expected depth of at most {MAX_DEPTH}, but got {depth}")
         if image_size % patch_size:
             raise ConfigError(
                 f"expected image_size to be a multiple of patch_size {patch_size}, "

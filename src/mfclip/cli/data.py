@@ -26,7 +26,7 @@ data = typer.Typer(cls=DataGroup, no_args_is_help=True, rich_markup_mode="markdo
 
 @data.callback()
 def root() -> None:
-    """Scan, prepare, check, perturb and pack data sets."""
+    """Scan, prepare, check, perturb, reconstruct and pack data sets."""
 
 
 @cache
@@ -35,9 +35,10 @@ def _commands() -> Any:
     from mfclip.cli.pack import pack  # noqa: PLC0415
     from mfclip.cli.perturb import perturb  # noqa: PLC0415
     from mfclip.cli.prepare import prepare  # noqa: PLC0415
+    from mfclip.cli.reconstruct import reconstruct  # noqa: PLC0415
     from mfclip.cli.scan import scan  # noqa: PLC0415
 
     commands = typer.Typer(rich_markup_mode="markdown")
-    for command in (scan, prepare, doctor, audit, show, perturb, pack):
+    for command in (scan, prepare, doctor, audit, show, perturb, reconstruct, pack):
         commands.command()(command)
     return typer.main.get_command(commands)

@@ -83,7 +83,8 @@ def run(
 
     Finished cells are kept and never run again. A cell that fails is named at the end, does not
     stop the others, and makes the exit status 1. Rows whose detector this version lacks are
-    skipped. The report: mfclip experiment report DIR.
+    skipped. To share the work, start the same command once for each GPU (--device cuda:1), or on
+    other machines that see --out. The report: mfclip experiment report DIR.
     """
     from mfclip.config import load_config  # noqa: PLC0415
     from mfclip.experiment.plan import (  # noqa: PLC0415
@@ -114,16 +115,23 @@ def run(
 
 @experiment.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder of an experiment; more with other cells of the same are joined to it.",
+            metavar="FOLDER...",
+        ),
+    ],
 ) -> None:
-    """Write report.md, report.csv, report.tex and report.html beside the cells.
+    """Write report.md, report.csv, report.tex and report.html beside the (first folder's) cells.
 
     They may be incomplete: rows without figures are listed with the reason.
     """
     from mfclip.experiment.report import NAMES, write_report  # noqa: PLC0415
 
+    folder, *others = folders
     with refuse_unwritable(folder):
-        results = write_report(folder)
+        results = write_report(folder, others)
     for name, reason in results.absent.items():
         typer.echo(f"without figures: {name}: {reason}")
     typer.echo(f"{len(results.runs)} finished cells: {', '.join(NAMES)} are in {folder}")
@@ -255,7 +263,7 @@ def _draw_results(names: Sequence[str], folder: Path, *, pass_over: bool) -> Non
 def _run(planned: Experiment, out: Path, device: str, reuse: Sequence[Path]) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
 
-    advice = "the same command goes on; finished cells are kept"
+    advice = "give the same command again to go on; finished cells are kept"
     with refuse_unwritable(out), tell_how_to_go_on(lambda: advice):
         outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
     _tell(outcome, out)
@@ -272,6 +280,8 @@ def _tell(outcome: Outcome, out: Path) -> None:
         f"{len(outcome.finished)} cells finished, {len(outcome.kept)} finished before, "
         f"{len(outcome.failed)} failed; results in {out}"
     )
+    if outcome.elsewhere:
+        typer.echo(f"{len(outcome.elsewhere)} cells are under way in other processes")
     for key, reason in outcome.failed.items():
         typer.echo(f"failed: {key}: {reason}")
 
@@ -281,7 +291,8 @@ def _estimate(planned: Experiment, device: str) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.experiment.estimate import estimate_experiment, words  # noqa: PLC0415
+    from mfclip.experiment.estimate import estimate_experiment  # noqa: PLC0415
+    from mfclip.train.log import in_words  # noqa: PLC0415
 
     found = estimate_experiment(planned, device=device)
     table = Table(box=SIMPLE_HEAD)
@@ -291,11 +302,11 @@ def _estimate(planned: Experiment, device: str) -> None:
     for each in found:
         cell = each.cell
         numbers = (cell.seed, each.train, each.val, len(cell.tests), each.test)
-        table.add_row(cell.row, cell.train.name, *map(str, numbers), words(each.seconds))
+        table.add_row(cell.row, cell.train.name, *map(str, numbers), in_words(each.seconds))
     Console().print(table)
     for row, problem in {e.cell.row: e.problem for e in found if e.problem}.items():
         typer.echo(f"cannot be measured: {row}: {problem}")
-    total = words(fsum(each.seconds for each in found if not each.problem))
+    total = in_words(fsum(each.seconds for each in found if not each.problem))
     typer.echo(f"{len(found)} cells, about {total} on this machine; nothing was written")
 
 

@@ -10,6 +10,8 @@ from types import FrameType
 
 import typer
 
+from mfclip.train.stop import Stopped
+
 
 class Interrupts:
     """A context manager in which both signals raise KeyboardInterrupt, but not in `whole` steps.
@@ -65,6 +67,10 @@ def tell_how_to_go_on(advice: Callable[[], str]) -> Iterator[None]:
     with Interrupts() as interrupts:
         try:
             yield
-        except KeyboardInterrupt:
-            typer.echo(f"interrupted; {advice()}", err=True)
-            raise typer.Exit(interrupts.status) from None
+        except KeyboardInterrupt as stop:
+            # training answers signals itself, with a checkpoint, and says where it ended
+            words, status = "interrupted", interrupts.status
+            if isinstance(stop, Stopped):
+                words, status = str(stop), stop.status
+            typer.echo(f"{words}; {advice()}", err=True)
+            raise typer.Exit(status) from None

@@ -30,7 +30,7 @@ ADVICE = "choose another place, or make room in this one"
 def tell_unmeasured(predictor: Predictor) -> None:
     """Say on the standard error that nobody measured what a lower precision does to the scores."""
     precision = predictor.engine.precision
-    if precision != "fp32" and "export" not in predictor.card:
+    if precision != "fp32" and predictor.card.export is None:
         typer.echo(
             f"{precision} changes scores, and by how much was not measured for these weights; "
             f"mfclip export --precision {precision} --manifest FACES measures it",

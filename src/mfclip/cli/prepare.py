@@ -12,8 +12,7 @@ from mfclip.cli.options import ManifestArgument, OutFolder, Root, Workers, count
 from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
 from mfclip.cli.progress import Bars
 from mfclip.data.manifest import read_manifest
-from mfclip.datasets.crop_input import PrepareOptions
-from mfclip.datasets.prepare import OUTPUTS, PrepareReport
+from mfclip.datasets.prepare import OUTPUTS, PrepareOptions, PrepareReport
 from mfclip.datasets.prepare import prepare as run
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mfclip.cli.options import ManifestOption, Root
+from mfclip.cli.options import Device, ManifestOption, Root
 from mfclip.cli.output import claim_file, files_of, refuse_unwritable
 
 if TYPE_CHECKING:
-    from mfclip.predict.verdict import Bands
+    from mfclip.card import Bands
 
 
 def release(
@@ -33,12 +33,30 @@ def release(
             "may be called real; the faces between are uncertain.",
         ),
     ] = 0.1,
+    max_false_alarm: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Share of validation's real faces that may be called fake in any of their "
+            "sources (folders); as --max-error if left out.",
+        ),
+    ] = None,
+    found: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Manifest of the same faces as 'mfclip data prepare' cuts them: the bands of "
+            "verdicts on images in which faces are found first.",
+        ),
+    ] = None,
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
     root: Root = None,
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
+    device: Device = "auto",
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
@@ -50,7 +68,7 @@ def release(
 
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
-    from mfclip.predict.verdict import read_bands  # noqa: PLC0415
+    from mfclip.runtime.device import find_device  # noqa: PLC0415
     from mfclip.weights import BEST, read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
@@ -59,13 +77,24 @@ def release(
     names = [name.strip() for name in splits.split(",")]
     tables = [f"{out.stem}-{name}{ending}" for name in names for ending in (".json", ".md")]
     beside = map(out.with_name, tables)
-    inputs = [run / BEST, *files_of(manifest, rows)]
+    cut = None if found is None else read_manifest(found)
+    inputs = [run / BEST, *files_of(manifest, rows), *files_of(found, cut)]
     claim_file("--out", out, [".safetensors"], inputs=inputs, beside=beside)
     with refuse_unwritable(out):
-        evaluations = run_release(run, rows, out, splits=names, facts=facts, max_error=max_error)
+        evaluations = run_release(
+            run,
+            rows,
+            out,
+            splits=names,
+            facts=facts,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            found=cut,
+            device=str(find_device(device)),
+        )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_bands(read_weights(out).card))
+    _show_verdicts(read_weights(out).card.bands("whole"))
     typer.echo(f"weights, card and evaluations: {out}")
 
 

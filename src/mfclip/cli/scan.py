@@ -26,7 +26,9 @@ _SPLITS = ("train", "val", "test")
 
 def scan(
     source: Annotated[str, typer.Argument(help=f"One of: {', '.join(SOURCES)}.")],
-    root: Annotated[Path, typer.Argument(help="Folder of the data set (for 'table': the file).")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder of the data set, file of a table, name on a hub.")
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -38,7 +40,8 @@ def scan(
         typer.Option(
             help="KEY=VALUE, may be repeated: compression=c40, prefer=frames, lists=FOLDER, "
             "table=FILE.toml, ff_root=FOLDER, celebdf_root=FOLDER, columns=path:FILE,label:FAKE, "
-            "group_by=folder, val_fraction=0.1. Which of them a source heeds is on its page."
+            "group_by=folder, fake=1, files=FOLDER, val_fraction=0.1. Which of them a source heeds "
+            "is on its page."
         ),
     ] = None,
     seed: Seed = 0,
@@ -50,6 +53,8 @@ def scan(
     """
     chosen = _find_source(source)
     options = replace(parse_options(option or [], chosen), seed=seed)
+    if "files" in chosen.options and options.files is None:
+        options = replace(options, files=out.parent / f"{out.stem}-files")
     claim_file("--out", out, _ENDINGS, inputs=_files_read(out, root, options))
     with refuse_unwritable(out):
         result = chosen.scan(root, options)
@@ -101,6 +106,8 @@ def parse_options(words: Sequence[str], source: Source) -> ScanOptions:
 def _parse_value(key: str, text: str) -> Any:
     if key in _CHOICES and text not in _CHOICES[key]:
         raise ConfigError(f"expected {key} to be one of {list(_CHOICES[key])}, but got '{text}'")
+    if key == "fake":
+        return tuple(text.split(","))
     if key == "columns":
         pairs = [pair.partition(":") for pair in text.split(",")]
         if not all(name and column for name, _, column in pairs):

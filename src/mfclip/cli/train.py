@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mfclip.cli.interrupt import tell_how_to_go_on
 from mfclip.cli.options import Changes, Device, OutFolder
 from mfclip.cli.output import claim_folder
+
+if TYPE_CHECKING:
+    from mfclip.train.checkpoint import Progress
 
 
 def train(
@@ -33,6 +37,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
     ] = False,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many steps, with a checkpoint to go on from."),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Run a few steps and say where their time goes.")
     ] = False,
@@ -40,8 +48,10 @@ def train(
     """Train a detector on a manifest; the best epoch is chosen on the validation split.
 
     The manifest has the columns path, label, manipulation, family, generator, split and optionally
-    group, video_id; mfclip data scan makes one. Several processes: start this command under
-    torchrun.
+    group, video_id; mfclip data scan makes one. Several processes:
+    torchrun --standalone --nproc-per-node=2 -m mfclip train ...
+
+    Ctrl+C and SIGTERM end the run at its next step with a checkpoint; --resume goes on from it.
     """
     from mfclip.config import load_config  # noqa: PLC0415
     from mfclip.train.loop import LAST  # noqa: PLC0415
@@ -68,5 +78,13 @@ def train(
         return f"the same command with --resume goes on from the last checkpoint in {out}"
 
     with tell_how_to_go_on(advice):
-        progress = run(settings, out, resume=resume, device=device)
-    typer.echo(f"trained {progress.epoch} epochs, {progress.step} steps; best weights in {out}")
+        progress = run(settings, out, resume=resume, device=device, max_steps=max_steps)
+    if os.environ.get("RANK", "0") == "0":  # once, not by every process of torchrun
+        typer.echo(_outcome(progress, out, max_steps))
+
+
+def _outcome(progress: Progress, out: Path, max_steps: int | None) -> str:
+    done = f"trained {progress.epoch} epochs, {progress.step} steps"
+    if progress.step == max_steps and progress.validated != progress.step:
+        return f"{done}; checkpoint in {out}: the same command with --resume goes on from it"
+    return f"{done}; best weights in {out}"

@@ -7,25 +7,27 @@ so a resumed run and a run with another number of workers see the same pixels to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mfclip.batch import Batch
-from mfclip.data.manifest import Manifest, relative_name
+from mfclip.data.manifest import Manifest, Sample, inside_name
 from mfclip.data.sampling import AS_IT_IS, FORGED_HALF
-from mfclip.errors import InputError
+from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
-from mfclip.media.blending import mix_reconstruction, self_blend
+from mfclip.media.blending import landmark_mask, mix_reconstruction, self_blend
 from mfclip.media.images import read_image
 from mfclip.media.transforms import (
     AugmentLevel,
+    Layers,
     Pixels,
     augment,
     centre_square,
@@ -34,8 +36,12 @@ from mfclip.media.transforms import (
     resize_short_side,
 )
 
-Key: TypeAlias = tuple[int, int] | tuple[int, int, int]
-"""Row of the manifest, epoch, and role (see `mfclip.data.sampling`); without one, as it is."""
+Key: TypeAlias = tuple[int, int] | tuple[int, int, int] | tuple[int, int, int, int]
+"""Row of the manifest, epoch, role (see `mfclip.data.sampling`) and the row whose augmentation is
+drawn; without a role as it is, without another row its own."""
+
+MAX_REPLACEMENTS = 10
+"""Faces that are tried in the place of one that cannot be read."""
 
 SELF_BLENDED = Labels(True, "face_swap", "graphics", "self-blended")
 """Labels of a real face that was blended with itself (SBI, Shiohara and Yamasaki 2022)."""
@@ -47,6 +53,9 @@ RECONSTRUCTION_CHANCE = 0.6
 """Share of the pairs that are made with a reconstruction, where there is one."""
 
 
+UNPAIRED = -1
+
+
 @dataclass(frozen=True, slots=True)
 class FaceItem:
     """One face as the model will see it.
@@ -55,11 +64,19 @@ class FaceItem:
         image: RGB, pixel values in [0, 255].
         labels: what is known about it, a blended real face counting as fake.
         index: row in the manifest.
+        instead_of: the face in whose place it stands, since that could not be read.
+        pair: equal for the two halves of a pair.
+        group: identity or source.
+        mask: what was forged, 255, and what was not, 0; None if masks are not loaded.
     """
 
     image: Pixels
     labels: Labels
     index: int
+    instead_of: Unreadable | None = None
+    pair: int = UNPAIRED
+    group: str = ""
+    mask: UInt8[np.ndarray, "_ _"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +105,14 @@ class FaceDataset(Dataset[FaceItem]):
         seed: of the augmentation.
         cache: keep the decoded squares in memory (``3 * resize**2`` bytes each; each loader
             process has its own, threads share one).
+        masks: also load which part of each face was forged: none of a real face, all of an entirely
+            synthesised one, of the others what the manifest's ``mask_path`` shows.
         twins: folder of reconstructions of real faces (``mfclip data reconstruct``), at their
             path below the manifest's folder, as PNG; None to make pairs by blending alone.
 
     Raises:
-        ConfigError: `resize` is smaller than `image_size`, or `augment` is unknown.
+        ConfigError: `resize` is smaller than `image_size`, `augment` is unknown, or `masks` are
+            wanted of fakes without any.
     """
 
     def __init__(
@@ -104,17 +124,21 @@ class FaceDataset(Dataset[FaceItem]):
         augment: AugmentLevel = "none",
         seed: int = 0,
         cache: bool = False,
+        masks: bool = False,
         twins: Path | None = None,
     ) -> None:
         check_sizes(resize, image_size)
         check_level(augment)
+        if masks:
+            _check_masks(manifest)
         self.manifest = manifest
         self.resize = resize
         self.image_size = image_size
         self.augment: AugmentLevel = augment
         self.seed = seed
+        self.masks = masks
         self.twins = twins
-        self._cache: dict[int, Pixels] | None = {} if cache else None
+        self._cache: dict[int, Layers] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -126,36 +150,47 @@ class FaceDataset(Dataset[FaceItem]):
         is the same for both, so that nothing but the forgery tells them apart.
 
         Args:
-            key: row of the manifest and epoch, both from 0, and role.
+            key: see `Key`; row and epoch are counted from 0.
 
         Raises:
             InputError: the file cannot be read.
         """
-        index, epoch, *roles = key
-        rng = np.random.default_rng((self.seed, epoch, index))
-        image, labels = self._square(index), self.manifest[index].labels
-        (role,) = roles or [AS_IT_IS]
+        index, epoch, *rest = key
+        role, draw = rest[0] if rest else AS_IT_IS, rest[1] if len(rest) > 1 else index
+        rng = np.random.default_rng((self.seed, epoch, draw))
+        sample = self.manifest[index]
+        image, labels = self._square(index), sample.labels
         if role != AS_IT_IS:
-            real, fake, forged = self._make_pair(image, index, rng)
+            real, fake, forged = self._make_pair(image[..., :3], index, rng)
             image, labels = (fake, forged) if role == FORGED_HALF else (real, labels)
+            if self.masks:
+                touched = (real != fake).any(axis=2) & (role == FORGED_HALF)
+                image = np.dstack([image, touched.astype(np.uint8) * 255])
         image = augment(
             image, resize=self.resize, image_size=self.image_size, level=self.augment, rng=rng
         )
-        return FaceItem(image, labels, index)
+        mask = image[..., 3] if self.masks else None
+        return FaceItem(image[..., :3], labels, index, pair=draw, group=sample.group, mask=mask)
 
     def _make_pair(
         self, image: Pixels, index: int, rng: np.random.Generator
     ) -> tuple[Pixels, Pixels, Labels]:
         """Make a real face and its forgery out of one photograph."""
+        landmarks = self.manifest[index].landmarks
+        mask = (
+            None
+            if landmarks is None
+            else landmark_mask(landmarks, image.shape[0], image.shape[1], rng)
+        )
         twin = self._twin(index)
         if twin is not None and rng.random() < RECONSTRUCTION_CHANCE:
-            return image, mix_reconstruction(image, twin, rng), RECONSTRUCTED
-        return *self_blend(image, rng), SELF_BLENDED
+            return image, mix_reconstruction(image, twin, rng, mask=mask), RECONSTRUCTED
+        return *self_blend(image, rng, mask=mask), SELF_BLENDED
 
     def _twin(self, index: int) -> Pixels | None:
         if self.twins is None:
             return None
-        name = relative_name(self.manifest[index].path, self.manifest.root)
+        name = inside_name(self.manifest[index].path, self.manifest.root)
         path = (self.twins / name).with_suffix(".png")
         if not path.is_file():
             return None
@@ -168,16 +203,74 @@ class FaceDataset(Dataset[FaceItem]):
         except InputError as error:
             return Unreadable(key[0], self.manifest[key[0]].path, str(error))
 
-    def _square(self, index: int) -> Pixels:
+    def read_or_replace(self, key: Key) -> FaceItem | Unreadable:
+        """Read one face, or another of its kind in its place.
+
+        A long training shall not end at one damaged file, and a batch that misses a face would be
+        another batch: processes that train together need equally many. Which face takes the place
+        depends on (seed, epoch, index) alone, as all randomness here.
+
+        Returns:
+            `Unreadable` if several others of its kind cannot be read either.
+        """
+        item = self.read_or_report(key)
+        if isinstance(item, FaceItem):
+            return item
+        index, epoch, *roles = key
+        rng = np.random.default_rng((self.seed, epoch, index, 1))
+        others = self._like(index)
+        for other in rng.permutation(others)[:MAX_REPLACEMENTS].tolist():
+            found = self.read_or_report((other, epoch, (roles or [AS_IT_IS])[0]))
+            if isinstance(found, FaceItem):
+                return replace(found, instead_of=item)
+        return item
+
+    def _like(self, index: int) -> list[int]:
+        """Other rows with the same labels; if there are none, of the same class."""
+        own = self.manifest[index].labels
+        rows = [(row, sample.labels) for row, sample in enumerate(self.manifest) if row != index]
+        same = [row for row, labels in rows if labels == own]
+        return same or [row for row, labels in rows if labels.is_fake == own.is_fake]
+
+    def _square(self, index: int) -> Layers:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        image = centre_square(read_image(self.manifest[index].path))
-        image = resize_short_side(image, self.resize)
+        image: Layers = read_image(self.manifest[index].path)
+        if self.masks:
+            image = np.dstack([image, _read_mask(self.manifest[index], image.shape[:2])])
+        image = resize_short_side(centre_square(image), self.resize)
         if self._cache is not None:
             image = np.ascontiguousarray(image)
             image.setflags(write=False)
             self._cache[index] = image
         return image
+
+
+def _check_masks(manifest: Manifest) -> None:
+    """Refuse fakes of which nobody knows what was forged."""
+    unknown = [
+        sample.path
+        for sample in manifest
+        if sample.labels.is_fake and sample.mask is None and not _is_whole(sample)
+    ]
+    if unknown:
+        raise ConfigError(
+            f"masks are wanted, but {len(unknown)} fakes have no mask_path, the first: "
+            f"{unknown[0]}; add the column (only entirely synthesised faces do without), or set "
+            "data.masks=false"
+        )
+
+
+def _is_whole(sample: Sample) -> bool:
+    return sample.labels.manipulation == "entire_face_synthesis"
+
+
+def _read_mask(sample: Sample, shape: tuple[int, ...]) -> UInt8[np.ndarray, "h w"]:
+    """What was forged, 255; scaled to the picture's size where a set stores masks smaller."""
+    if sample.mask is None:
+        return np.full(shape, 255 * int(sample.labels.is_fake), np.uint8)
+    mask = Image.fromarray(read_image(sample.mask)).convert("L")
+    return np.array(mask.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,43 +281,86 @@ class PackedBatch:
         images: RGB, pixel values in [0, 255], channels last.
         labels: one a face.
         index: row of each face.
-        errors: pictures of this batch that could not be read; they are not in `images`.
+        errors: pictures of this batch that could not be read; they are not in `images`, where
+            others may stand in their place.
+        partner: place of the real face that each forged one belongs to, -1 for none.
+        masks: what was forged, in [0, 255]; None if not loaded.
     """
 
     images: UInt8[Tensor, "b h w 3"]
     labels: tuple[Labels, ...]
     index: tuple[int, ...]
+    partner: tuple[int, ...]
     errors: tuple[Unreadable, ...] = ()
+    masks: UInt8[Tensor, "b h w"] | None = None
 
 
 def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
     """Join faces and set the unreadable ones aside."""
     faces = [item for item in items if isinstance(item, FaceItem)]
-    errors = tuple(item for item in items if isinstance(item, Unreadable))
+    errors = tuple(
+        error
+        for item in items
+        if (error := item if isinstance(item, Unreadable) else item.instead_of) is not None
+    )
     images = np.stack([face.image for face in faces]) if faces else np.empty((0, 0, 0, 3), np.uint8)
+    masks = [face.mask for face in faces if face.mask is not None]
     return PackedBatch(
         torch.from_numpy(images),
         tuple(face.labels for face in faces),
         tuple(face.index for face in faces),
+        tuple(find_partners(faces)),
         errors,
+        torch.from_numpy(np.stack(masks)) if masks else None,
     )
 
 
-def unpack(packed: PackedBatch) -> Batch:
-    """Scale the pixels to [0, 1], channels first.
+def find_partners(faces: Sequence[FaceItem]) -> list[int]:
+    """Place of the real face that each forged one was made from, or else of one of its group.
+
+    Returns:
+        One a face; -1 for a real face, and where there is none.
+    """
+    pairs: dict[int, int] = {}
+    groups: dict[str, int] = {}
+    for place, face in enumerate(faces):
+        if not face.labels.is_fake:
+            pairs.setdefault(face.pair, place)
+            groups.setdefault(face.group, place)
+    pairs.pop(UNPAIRED, None)
+    groups.pop("", None)
+    return [
+        pairs.get(face.pair, groups.get(face.group, -1)) if face.labels.is_fake else -1
+        for face in faces
+    ]
+
+
+def unpack(packed: PackedBatch, *, scale: bool = True) -> Batch:
+    """Put the channels first and scale the pixels to [0, 1].
 
     numpy, not torch: this runs in a background thread, where torch would start a second team of
     threads beside the training step's.
+
+    Args:
+        packed: faces.
+        scale: False leaves the pixels uint8, to be scaled by `Batch.to` on the device that they are
+            sent to: a quarter of the bytes, and none of this thread's time.
     """
-    pixels = packed.images.numpy().transpose(0, 3, 1, 2)
-    images = np.empty(pixels.shape, np.float32)
-    np.divide(pixels, np.float32(255), out=images, dtype=np.float32)
+    images = packed.images.permute(0, 3, 1, 2)
     return Batch(
-        images=torch.from_numpy(images),
+        images=torch.from_numpy(_scale(images)) if scale else images,
         target=torch.tensor([int(known.is_fake) for known in packed.labels], dtype=torch.int64),
         labels=packed.labels,
         index=torch.tensor(packed.index, dtype=torch.int64),
+        partner=torch.tensor(packed.partner, dtype=torch.int64),
+        masks=None if packed.masks is None else torch.from_numpy(_scale(packed.masks[:, None])),
     )
+
+
+def _scale(pixels: UInt8[Tensor, "*any"]) -> np.ndarray:
+    values = np.empty(pixels.shape, np.float32)
+    np.divide(pixels.numpy(), np.float32(255), out=values, dtype=np.float32)
+    return values
 
 
 def collate(items: Sequence[FaceItem]) -> Batch:

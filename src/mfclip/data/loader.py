@@ -7,10 +7,11 @@ joined they see what one process would.
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -37,6 +38,11 @@ __all__ = ["BatchPlan", "ScoringLoader", "StreamingLoader", "TrainingLoader", "s
 PREFETCH = 3
 """Batches that are decoded ahead of the training step."""
 
+OUTLIVES = 30
+"""Seconds that a loader process goes on after SIGTERM, for the step that needs its batch."""
+
+CPU = torch.device("cpu")
+
 MAX_THREADS = 8
 """Decoding threads at most; beyond that Python's lock is the limit, and processes are better."""
 
@@ -50,6 +56,11 @@ class TrainingLoader:
         rank: number of this process.
         world_size: processes that train together; each takes an equal slice of every batch.
         workers: loader processes; 0 decodes in threads of this process.
+        device: where the batches will be sent; for a GPU they stay uint8 until `Batch.to`.
+
+    Attributes:
+        unreadable: path -> what is wrong with each picture that could not be read so far; another
+            of its kind stood in its place.
 
     Raises:
         ConfigError: `plan.batch_size` cannot be divided by `world_size`.
@@ -63,11 +74,13 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
+        device: torch.device = CPU,
     ) -> None:
         share = _share(plan.batch_size, world_size)
+        self.unreadable: dict[str, str] = {}
         self._plan = plan
         self._slice = slice(rank * share, (rank + 1) * share)
-        self._reader = _Reader(dataset, workers)
+        self._reader = _Reader(_Replacing(dataset), workers, device)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -76,15 +89,19 @@ class TrainingLoader:
         """Load one epoch from batch `start_batch` on.
 
         Raises:
-            InputError: a picture cannot be read; the message names it.
+            InputError: a picture and others of its kind cannot be read; the message names it.
         """
         rows = self._plan.batches(epoch)[start_batch:, self._slice]
-        for packed in self._reader.read(
-            [[(int(i), epoch, int(role)) for i, role in row] for row in rows]
-        ):
-            if packed.errors:
-                raise InputError(packed.errors[0].message)
-            yield packed.batch
+        keys: list[list[Key]] = [
+            [(int(i), epoch, int(role), int(draw)) for i, role, draw in row] for row in rows
+        ]
+        for loaded in self._reader.read(keys):
+            self.unreadable |= {str(each.path): each.message for each in loaded.errors}
+            if len(loaded.batch) < rows.shape[1]:
+                raise InputError(
+                    f"{loaded.errors[0].message}; nor could others of its kind be read in its place"
+                )
+            yield loaded.batch
 
     def close(self) -> None:
         """End the loader processes now; the next epoch would start new ones."""
@@ -102,13 +119,23 @@ class StreamingLoader:
         dataset: the stream, with ``shuffle`` and its place among the ranks.
         batch_size: faces a step over all processes.
         workers: loader processes; 0 decodes in one thread of this process.
+        device: as in `TrainingLoader`, and so is `unreadable`.
 
     Raises:
         ConfigError: `batch_size` cannot be divided by the number of processes, or the shards are
             too few or too small for so many readers.
     """
 
-    def __init__(self, dataset: ShardDataset, batch_size: int, *, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batch_size: int,
+        *,
+        workers: int = 0,
+        device: torch.device = CPU,
+    ) -> None:
+        self.unreadable: dict[str, str] = {}
+        self._device = device
         world_size = dataset.ranks[1]
         share = _share(batch_size, world_size)
         readers = max(1, workers)
@@ -121,16 +148,8 @@ class StreamingLoader:
             )
             raise ConfigError(message)
         self._dataset = dataset
-        # A generator of its own: torch's, which a run restores on resume, stays untouched.
-        self._batches = DataLoader[Any](
-            dataset,
-            batch_size=share,
-            num_workers=workers,
-            collate_fn=pack,
-            drop_last=True,
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),
-        )
+        self._share, self._workers = share, workers
+        self._batches: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -139,13 +158,37 @@ class StreamingLoader:
         """Load one epoch from batch `start_batch` on.
 
         Raises:
-            InputError: a picture cannot be read; the message names it and its shard.
+            InputError: no picture of a shard can be read; the message names one.
             ManifestError: a shard is absent or damaged.
         """
         self._dataset.set_epoch(epoch)
+        if self._batches is None:
+            self._batches = self._start()
         # The iterator starts the processes: in this thread, before another one runs.
         batches = islice(iter(self._batches), start_batch, self._length)
-        return (loaded.batch for loaded in read_ahead(_finish(batches), PREFETCH))
+        return self._note(read_ahead(_finish(batches, self._device), PREFETCH))
+
+    def _note(self, batches: Iterator[_Loaded]) -> Iterator[Batch]:
+        for loaded in batches:
+            self.unreadable |= {str(each.path): each.message for each in loaded.errors}
+            yield loaded.batch
+
+    def close(self) -> None:
+        """End the loader processes now; the next epoch would start new ones."""
+        self._batches = None  # the last reference: torch ends the processes with it
+
+    def _start(self) -> DataLoader[Any]:
+        # A generator of its own: torch's, which training seeds anew each step, stays untouched.
+        return DataLoader[Any](
+            self._dataset,
+            batch_size=self._share,
+            num_workers=self._workers,
+            collate_fn=pack,
+            drop_last=True,
+            persistent_workers=self._workers > 0,
+            generator=torch.Generator(),
+            worker_init_fn=_outlive_signals,
+        )
 
 
 class ScoringLoader:
@@ -155,11 +198,17 @@ class ScoringLoader:
         errors: pictures that could not be read, known once the iteration has passed them.
     """
 
-    def __init__(self, dataset: FaceDataset, batch_size: int, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: FaceDataset,
+        batch_size: int,
+        workers: int = 0,
+        device: torch.device = CPU,
+    ) -> None:
         self.errors: list[Unreadable] = []
         keys: list[Key] = [(index, 0) for index in range(len(dataset))]
         self._batches = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
-        self._reader = _Reader(dataset, workers)
+        self._reader = _Reader(_Reporting(dataset), workers, device)
 
     def __len__(self) -> int:
         """Batches at most; one whose pictures are all unreadable is left out."""
@@ -177,15 +226,18 @@ class ScoringLoader:
         self._reader.close()
 
 
-def scoring_loader(dataset: FaceDataset, batch_size: int, workers: int = 0) -> ScoringLoader:
+def scoring_loader(
+    dataset: FaceDataset, batch_size: int, workers: int = 0, device: torch.device = CPU
+) -> ScoringLoader:
     """Load every face once, in manifest order.
 
     Args:
         dataset: what is read; made with ``augment="none"``.
         batch_size: faces a batch; the last may hold fewer.
         workers: loader processes; 0 decodes in threads of this process.
+        device: where the batches will be sent; for a GPU they stay uint8 until `Batch.to`.
     """
-    return ScoringLoader(dataset, batch_size, workers)
+    return ScoringLoader(dataset, batch_size, workers, device)
 
 
 def _share(batch_size: int, world_size: int) -> int:
@@ -205,7 +257,7 @@ class _Loaded:
     errors: tuple[Unreadable, ...]
 
 
-class _Reportable(Dataset[FaceItem | Unreadable]):
+class _Reporting(Dataset[FaceItem | Unreadable]):
     """The data set, with errors as items, so that a loader process can hand them over."""
 
     def __init__(self, dataset: FaceDataset) -> None:
@@ -215,29 +267,37 @@ class _Reportable(Dataset[FaceItem | Unreadable]):
         return self.dataset.read_or_report(key)
 
 
+class _Replacing(_Reporting):
+    """The data set, with other faces in the place of those that cannot be read."""
+
+    def __getitem__(self, key: Key) -> FaceItem | Unreadable:
+        return self.dataset.read_or_replace(key)
+
+
 class _Reader:
     """Keys to finished batches, in order and ahead of the consumer."""
 
-    def __init__(self, dataset: FaceDataset, workers: int) -> None:
-        self._items = _Reportable(dataset)
+    def __init__(self, items: _Reporting, workers: int, device: torch.device) -> None:
+        self._items = items
         self._workers = workers
+        self._device = device
         self._order: list[list[Key]] = []
         self._processes: Iterable[PackedBatch] | None = None
 
     def read(self, batches: Sequence[list[Key]]) -> Iterator[_Loaded]:
         if not self._workers:
-            return read_ahead(_finish(self._in_threads(batches)), PREFETCH)
+            return read_ahead(_finish(self._in_threads(batches), self._device), PREFETCH)
         if self._processes is None:
             self._processes = self._start_processes()
         self._order[:] = batches
         # The iterator starts the processes: in this thread, before another one runs.
-        return read_ahead(_finish(iter(self._processes)), PREFETCH)
+        return read_ahead(_finish(iter(self._processes), self._device), PREFETCH)
 
     def close(self) -> None:
         self._processes = None  # the last reference: torch ends the processes with it
 
     def _start_processes(self) -> Iterable[PackedBatch]:
-        # A generator of its own: torch's, which a run restores on resume, stays untouched.
+        # A generator of its own: torch's, which training seeds anew each step, stays untouched.
         return DataLoader[Any](
             self._items,
             batch_sampler=_Current(self._order),
@@ -245,6 +305,7 @@ class _Reader:
             collate_fn=pack,
             persistent_workers=True,
             generator=torch.Generator(),
+            worker_init_fn=_outlive_signals,
         )
 
     def _in_threads(self, batches: Sequence[list[Key]]) -> Iterator[PackedBatch]:
@@ -274,11 +335,20 @@ class _Current:
         return len(self._order)
 
 
-def _finish(packed: Iterable[PackedBatch]) -> Generator[_Loaded, None, None]:
-    """To float, and into pinned memory where a GPU will fetch it."""
-    pin = torch.cuda.is_available()
+def _finish(packed: Iterable[PackedBatch], device: torch.device) -> Generator[_Loaded, None, None]:
+    """To float, or into pinned memory where a GPU will fetch it and make it float itself."""
+    pin = device.type == "cuda" and torch.cuda.is_available()
     for each in packed:
-        batch = unpack(each)
-        if pin:
-            batch = replace(batch, images=batch.images.pin_memory())
-        yield _Loaded(batch, each.errors)
+        batch = unpack(each, scale=device.type == "cpu")
+        yield _Loaded(batch.pin() if pin else batch, each.errors)
+
+
+def _outlive_signals(worker: int) -> None:  # noqa: ARG001 - torch's
+    """Leave Ctrl+C and SIGTERM, which reach a whole process group, to the process that trains.
+
+    It ends at its next step and ends the loaders; without them it could not finish that step.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        # but not for ever: this is also how a loader that hangs is ended
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(OUTLIVES))

@@ -1,7 +1,9 @@
 """The manifest: one row a picture, the only description of a data set that mfclip reads.
 
-Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id``.
-Paths are relative to the manifest's folder unless absolute. Source: protocols, GenFace contract.
+Columns: ``path, label, manipulation, family, generator, split`` and optionally ``group, video_id,
+mask_path, source_path, landmarks``.
+Paths are relative to the manifest's folder unless absolute. How the faces were cut out of their
+pictures lies beside it, in ``framing.json``. Source: protocols, GenFace contract.
 """
 
 from __future__ import annotations
@@ -15,15 +17,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfclip.errors import ManifestError, require
+from mfclip.config import DataSettings
+from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.labels import LEVELS, Labels, parse_label, parse_level
-from mfclip.runtime.whole_file import partial_file
+from mfclip.runtime.whole_file import partial_file, write_whole
 
 SPLITS = ("train", "val", "test")
 """The splits every protocol knows; a manifest may name more, e.g. ``test_unseen``."""
 
 REQUIRED = ("path", *LEVELS, "split")
 OPTIONAL = ("group", "video_id")
+EXTRA = ("mask_path", "source_path", "landmarks")
+"""Columns that are written only where a row has them."""
+
+NUM_LANDMARKS = 5
+
+FRAMING = "framing.json"
+"""File beside a manifest that says how its faces were cut."""
+
+PREPARED = "options.json"
+"""What `mfclip data prepare` keeps; says the same of sets that are older than `FRAMING`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How faces were cut out of their pictures; later ones must be cut alike to be judged.
+
+    Attributes:
+        margin: how many times wider than the bare face the view is.
+        align: whether eyes, nose and mouth were brought to fixed places.
+    """
+
+    margin: float
+    align: bool
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        return f"margin {self.margin:g}, {'aligned' if self.align else 'not aligned'}"
+
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 """What programs write between the columns of what they call CSV; a manifest has commas."""
@@ -40,6 +71,11 @@ class Sample:
         group: identity or source; samples of one group never straddle splits. Defaults to
             the video, then to the path.
         video_id: the video the frame was taken from; None for a still picture.
+        mask: picture of which part was forged, white; None if there is none.
+        source: the real picture that a fake was made from, relative to the manifest's root where it
+            lies inside; None if unknown.
+        landmarks: left and right eye, tip of the nose, left and right corner of the mouth, as seen
+            in the picture; x and y as shares of its width and height. None if unknown.
     """
 
     path: Path
@@ -47,6 +83,9 @@ class Sample:
     split: str
     group: str
     video_id: str | None = None
+    mask: Path | None = None
+    source: str | None = None
+    landmarks: tuple[tuple[float, float], ...] | None = None
 
     @property
     def target(self) -> int:
@@ -61,10 +100,12 @@ class Manifest:
     Attributes:
         samples: rows in file order.
         root: folder that relative paths start from.
+        framing: how the faces were cut; None if nothing is known.
     """
 
     samples: tuple[Sample, ...]
     root: Path
+    framing: Framing | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -109,8 +150,11 @@ class Manifest:
     def write(self, path: Path) -> None:
         """Write CSV, JSON lines or Parquet, by the file's ending, whole or not at all.
 
+        What is known of the framing is written beside it.
+
         Raises:
-            ManifestError: another ending, or the disk refuses.
+            ManifestError: another ending, the disk refuses, or the folder holds the manifest of
+                faces that were cut in another way.
         """
         writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
         if path.suffix.lower() not in writers:
@@ -119,6 +163,9 @@ class Manifest:
             )
         write = writers[path.suffix.lower()]
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.framing is not None:
+                _write_framing(self.framing, path.parent)
             with partial_file(path) as partial:
                 write([self._row(sample) for sample in self.samples], partial)
         except OSError as error:
@@ -135,7 +182,19 @@ class Manifest:
             "split": sample.split,
             "group": sample.group,
             "video_id": sample.video_id or "",
+            **self._extra(sample),
         }
+
+    def _extra(self, sample: Sample) -> dict[str, str]:
+        """Columns of `EXTRA` that this row has; without any, fingerprints stay what they were."""
+        found = {}
+        if sample.mask is not None:
+            found["mask_path"] = relative_name(sample.mask, self.root)
+        if sample.source is not None:
+            found["source_path"] = sample.source
+        if sample.landmarks is not None:
+            found["landmarks"] = write_landmarks(sample.landmarks)
+        return found
 
 
 def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
@@ -161,7 +220,60 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
             raise ManifestError(f"{path}, row {number}: {error}") from None
     if not samples:
         raise ManifestError(f"{path} holds no rows")
-    return Manifest(tuple(samples), base)
+    return Manifest(tuple(samples), base, read_framing(path.parent))
+
+
+def read_framing(folder: Path) -> Framing | None:
+    """Return how the faces of a folder's manifests were cut; None if nothing says so.
+
+    Raises:
+        ManifestError: the file is damaged.
+    """
+    for name, keys in ((FRAMING, ("face_margin", "face_align")), (PREPARED, ("margin", "align"))):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_bytes())
+            margin, align = (content[key] for key in keys)
+            if align in {True, False} and float(margin) > 0:
+                return Framing(float(margin), bool(align))
+        except (ValueError, TypeError, KeyError):
+            pass
+        if name == FRAMING:
+            raise ManifestError(
+                f'{path} is damaged; expected {{"face_margin": 1.3, "face_align": true}} with how '
+                "the faces beside it were cut; mend or remove it"
+            )
+    return None
+
+
+def settle_framing(settings: DataSettings, manifest: Manifest) -> DataSettings:
+    """Take over how the faces were cut, or stop where the settings say otherwise.
+
+    Weights carry the framing of their training faces, and `Predictor` cuts later faces by it: a
+    wrong one makes every later verdict worse and no training loss higher.
+
+    Args:
+        settings: their own values stand where the manifest says nothing.
+        manifest: of the training faces.
+
+    Raises:
+        ConfigError: ``data.face_margin`` or ``data.face_align`` is set to something else.
+    """
+    known = manifest.framing
+    if known is None:
+        return settings
+    told = {"face_margin": known.margin, "face_align": known.align}
+    for name, value in told.items():
+        own = getattr(settings, name)
+        if name in settings.model_fields_set and own != value:
+            raise ConfigError(
+                f"data.{name} = {own} contradicts the data: its faces were cut with {known} "
+                f"({FRAMING} or {PREPARED} beside the manifest); leave data.{name} out of the "
+                "settings, or prepare the faces anew"
+            )
+    return settings.model_copy(update=told)
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -172,6 +284,20 @@ def relative_name(path: Path, root: Path) -> str:
         'a/1.jpg'
     """
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def inside_name(path: Path, root: Path) -> str:
+    """Return a name for something made of a picture, to be put below any folder.
+
+    The path below the root; of outsiders the whole path below a folder ``outside``.
+
+    Example:
+        >>> inside_name(Path("/photos/1.jpg"), Path("/set"))
+        'outside/photos/1.jpg'
+    """
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return Path("outside", *path.parts[1:]).as_posix()
 
 
 def check_files(manifest: Manifest) -> list[Path]:
@@ -185,6 +311,19 @@ def check_groups(samples: Iterable[Sample]) -> Mapping[str, Sequence[str]]:
     for sample in samples:
         seen.setdefault(sample.group, set()).add(sample.split)
     return {group: sorted(splits) for group, splits in seen.items() if len(splits) > 1}
+
+
+def _write_framing(framing: Framing, folder: Path) -> None:
+    there = read_framing(folder)
+    if there == framing:
+        return
+    if there is not None:
+        raise ManifestError(
+            f"{folder} holds the manifest of faces cut with {there}, and these were cut with "
+            f"{framing}; write to another folder"
+        )
+    with write_whole(folder / FRAMING) as file:
+        json.dump({"face_margin": framing.margin, "face_align": framing.align}, file)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -273,12 +412,63 @@ def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:
         split=text["split"],
         group=parse_level(text.get("group")) or video_id or text["path"],
         video_id=video_id,
+        **parse_extra(text, root),
     )
+
+
+def parse_extra(text: Mapping[str, str], root: Path) -> dict[str, Any]:
+    """Read the columns of `EXTRA` into fields of a sample.
+
+    Raises:
+        ManifestError: landmarks that are no five points inside the picture.
+    """
+    mask = text.get("mask_path", "").replace("\\", "/")
+    source = text.get("source_path", "").replace("\\", "/")
+    return {
+        "mask": root / mask if mask else None,
+        "source": source or None,
+        "landmarks": parse_landmarks(text.get("landmarks", "")),
+    }
+
+
+def write_landmarks(landmarks: Sequence[tuple[float, float]]) -> str:
+    """Write landmarks as a cell of the table.
+
+    Example:
+        >>> write_landmarks([(0.5, 0.25), (1, 0)])
+        '0.5000 0.2500 1.0000 0.0000'
+    """
+    return " ".join(f"{x:.4f} {y:.4f}" for x, y in landmarks)
+
+
+def parse_landmarks(text: str) -> tuple[tuple[float, float], ...] | None:
+    """Read a cell that `write_landmarks` wrote; None if it is empty.
+
+    Raises:
+        ManifestError: it holds no five points in or near the picture.
+    """
+    if not text.strip():
+        return None
+    try:
+        values = [float(word) for word in text.split()]
+    except ValueError:
+        values = []
+    # a little outside is where a face leaves its crop
+    if len(values) != 2 * NUM_LANDMARKS or not all(-1 <= value <= 2 for value in values):  # noqa: PLR2004
+        raise ManifestError(
+            f"expected landmarks as {NUM_LANDMARKS} points, x and y as shares of width and height "
+            f"with spaces between them, but got {text!r}"
+        )
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _columns(rows: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    return (*REQUIRED, *OPTIONAL, *(name for name in EXTRA if any(name in row for row in rows)))
 
 
 def _write_csv(rows: Sequence[dict[str, str]], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, (*REQUIRED, *OPTIONAL))
+        writer = csv.DictWriter(file, _columns(rows))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -291,5 +481,5 @@ def _write_jsonl(rows: Sequence[dict[str, str]], path: Path) -> None:
 def _write_parquet(rows: Sequence[dict[str, str]], path: Path) -> None:
     arrow = require("pyarrow", extra="train")
     parquet = require("pyarrow.parquet", extra="train")
-    columns = {name: [row[name] for row in rows] for name in (*REQUIRED, *OPTIONAL)}
+    columns = {name: [row.get(name, "") for row in rows] for name in _columns(rows)}
     parquet.write_table(arrow.table(columns), path)

@@ -78,27 +78,35 @@ class BatchPlan:
         """Batches an epoch, the same for every epoch."""
         return len(self.manifest) // self.batch_size
 
-    def batches(self, epoch: int) -> Int64[np.ndarray, "n b 2"]:
-        """Rows of the manifest with their roles, one line a global batch."""
+    def batches(self, epoch: int) -> Int64[np.ndarray, "n b 3"]:
+        """Rows of the manifest, their roles, and the row whose augmentation they share.
+
+        One line a global batch. The halves of a pair share one draw, so that crop, mirror and
+        damage are the same for both and nothing but the forgery tells them apart.
+        """
         # A spawn key keeps this stream apart from the items' (seed, epoch, index).
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(1,)))
         count = len(self) * self.batch_size
-        order = self._order(count, rng).reshape(len(self), self.batch_size)
-        # Slots of a batch carry no meaning, which SPA's `batch` mode relies on.
-        order = order if self.mode == "shuffle" else rng.permuted(order, axis=1)
-        keys = np.stack([order, np.full_like(order, AS_IT_IS)], axis=2)
+        order = self._order(count, rng)
+        draws = np.repeat(order[1::2], 2) if self.mode == "paired" else order
+        keys = np.stack([order, np.full_like(order, AS_IT_IS), draws], axis=1)
+        keys = keys.reshape(len(self), self.batch_size, 3)
+        if self.mode != "shuffle":
+            # Slots of a batch carry no meaning, which SPA's `batch` mode relies on.
+            slots = np.tile(np.arange(self.batch_size), (len(self), 1))
+            keys = np.take_along_axis(keys, rng.permuted(slots, axis=1)[..., None], axis=1)
         if self.pairs:
             for batch in keys:
                 self._make_pairs(batch, rng)
         return keys
 
-    def _make_pairs(self, batch: Int64[np.ndarray, "b 2"], rng: np.random.Generator) -> None:
+    def _make_pairs(self, batch: Int64[np.ndarray, "b 3"], rng: np.random.Generator) -> None:
         """Give some of the batch's real faces a forgery of theirs, in the place of its fakes."""
         is_fake = self._is_fake[batch[:, 0]]
         reals, fakes = (rng.permutation(np.flatnonzero(side)) for side in (~is_fake, is_fake))
         count = min(round(self.pairs * len(batch) / 2), len(reals), len(fakes))
         real, fake = reals[:count], fakes[:count]
-        batch[fake, 0] = batch[real, 0]
+        batch[fake, 0] = batch[fake, 2] = batch[real, 2] = batch[real, 0]
         batch[real, 1], batch[fake, 1] = REAL_HALF, FORGED_HALF
 
     def _order(self, count: int, rng: np.random.Generator) -> Indices:

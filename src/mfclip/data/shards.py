@@ -11,7 +11,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mfclip.data.dataset import FaceItem
+from mfclip.data.dataset import FaceItem, Unreadable
 from mfclip.data.manifest import Manifest, Sample, relative_name
 from mfclip.errors import ConfigError, InputError, ManifestError, require
 from mfclip.labels import Labels
@@ -176,24 +176,38 @@ class ShardDataset(IterableDataset[FaceItem]):
 
     def _read(self, shards: list[int], epoch: int) -> Iterator[FaceItem]:
         for shard in shards:
-            name = f"{self.place}/{self.index.names[shard]}"
-            for record, content in _read_tar(name, self._open):
-                row = int(record["index"])
-                image = augment(
-                    _decode(content, f"{record['path']} in {name}"),
-                    resize=self.resize,
-                    image_size=self.image_size,
-                    level=self.level,
-                    rng=np.random.default_rng((self.seed, epoch, row)),
-                )
-                yield FaceItem(image, _labels(record), row)
+            yield from self._read_shard(f"{self.place}/{self.index.names[shard]}", epoch)
 
+    def _read_shard(self, name: str, epoch: int) -> Iterator[FaceItem]:
+        """Read a shard; a face that cannot be read is replaced by one beside it.
 
-def _decode(content: bytes, origin: str) -> Pixels:
-    try:
-        return read_image(content)
-    except InputError as error:
-        raise InputError(f"{origin}: {error}") from None
+        As many come as the index counts, since readers that train together stay in step.
+        """
+        last: FaceItem | None = None
+        unreadable: list[Unreadable] = []
+        for record, content in _read_tar(name, self._open):
+            row = int(record["index"])
+            try:
+                pixels = read_image(content)
+            except InputError as error:
+                path = Path(f"{record['path']} in {name}")
+                unreadable.append(Unreadable(row, path, f"{path}: {error}"))
+            else:
+                last = FaceItem(self._augment(pixels, epoch, row), _labels(record), row)
+                yield last
+            while last is not None and unreadable:
+                yield replace(last, instead_of=unreadable.pop(0))
+        if unreadable:
+            raise InputError(f"{unreadable[0].message}; no picture of this shard can be read")
+
+    def _augment(self, pixels: Pixels, epoch: int, row: int) -> Pixels:
+        return augment(
+            pixels,
+            resize=self.resize,
+            image_size=self.image_size,
+            level=self.level,
+            rng=np.random.default_rng((self.seed, epoch, row)),
+        )
 
 
 def _shuffled(faces: Iterator[FaceItem], size: int, rng: np.random.Generator) -> Iterator[FaceItem]:

@@ -1,27 +1,72 @@
 """What could a detector cheat with? Score trivial features at telling real from fake.
 
-Fitted for all generators at once and for each on its own, against the same reals.
+Each feature is fitted for all generators at once and for each on its own, against the same reals.
+None of them sees where an eye or a mouth is, apart from the 12x12 thumbnail, which sees the layout
+of colours and no detail. Pixel values are in [0, 255], RGB.
+
+A feature is judged by the mean of two classifiers: logistic regression, which adds up weak traces
+over hundreds of values, and extremely randomised trees, which find thresholds and windows. Either
+alone misses leaks that the other finds (docs/data/checks.md).
 """
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
+from PIL import Image
 
 from mfclip.data.manifest import Manifest, Sample
-from mfclip.datasets.audit_features import FEATURES, read_features
-from mfclip.datasets.audit_fit import Folds, auc_interval, score_unseen, weighted_auc
-from mfclip.errors import ManifestError, require
+from mfclip.errors import InputError, ManifestError, MissingExtraError, require
+from mfclip.media.images import open_image, read_content
 from mfclip.media.video import is_picture
 from mfclip.runtime.parallel import Progress, map_parallel, silent
 
+FEATURES = (
+    "file size",
+    "format",
+    "quantisation",
+    "dimensions",
+    "colour",
+    "power spectrum",
+    "thumbnail",
+)
+"""The features, in the order of the report."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+MODES = ("RGB", "L", "RGBA", "P", "CMYK")
+SPECTRUM_BINS = 64
+"""Rings of the radial power spectrum, from 0 to 0.5 cycles a pixel."""
+
+THUMBNAIL = 12
+"""Side of the thumbnail in pixels."""
+
+CROP = 512
+"""Largest side in pixels of the central square whose spectrum is taken."""
+
+TABLE = 64
+"""Entries of one JPEG quantisation table."""
+
+RESAMPLES = 500
+"""Bootstrap draws of groups for each 95% interval."""
+
+Folds = Sequence[tuple[Int[ndarray, " _"], Int[ndarray, " _"]]]
+"""Rows to fit on and rows to measure on, for each division."""
+
 ALL = "all fakes"
 """Name of the row in which one classifier faces every generator at once."""
+
+LIMIT = 5_000
+"""Pictures that are read if nothing else is said; the intervals are narrow by then."""
 
 FOLDS = 5
 MIN_FOLDS = 2
@@ -69,6 +114,7 @@ class Audit:
         protocol: how the pictures were divided, in words.
         spectra: mean log10 radial power spectrum of the reals (``real``) and of each generator.
         num_images: pictures that were read.
+        num_listed: pictures that could have been, had `limit` allowed it.
         unreadable: files that were skipped, each with its reason.
         left_out: generators with too few pictures to judge, each with its count.
         fingerprint: of the manifest.
@@ -78,6 +124,7 @@ class Audit:
     protocol: str
     spectra: Mapping[str, Float[ndarray, " bins"]]
     num_images: int
+    num_listed: int
     unreadable: tuple[str, ...]
     left_out: Mapping[str, int]
     fingerprint: str
@@ -95,7 +142,7 @@ def audit(
     *,
     train: str | None = None,
     test: str | None = None,
-    limit: int = 20_000,
+    limit: int = LIMIT,
     workers: int = 0,
     seed: int = 0,
     progress: Progress = silent,
@@ -128,16 +175,14 @@ def audit(
     folds = _folds(samples, train, test, seed)
     protocol = f"fitted on '{train}', measured on '{test}'" if train else _describe_folds(folds)
     names, left_out = _generators(samples, folds)
-    cells = []
-    for number, feature in enumerate(FEATURES):
-        progress("fitting", number, len(FEATURES))
-        cells += list(_judge(feature, values[feature], samples, folds, names, seed))
-    progress("fitting", len(FEATURES), len(FEATURES))
+    tasks = list(_tasks(samples, values, folds, names, seed))
+    fitted = map_parallel(_fit, tasks, workers=workers, chunk=1, stage="fitting", progress=progress)
     return Audit(
-        cells=tuple(cells),
+        cells=tuple(_cells(tasks, fitted)),
         protocol=protocol,
         spectra=_mean_spectra(samples, values["power spectrum"]),
         num_images=len(samples),
+        num_listed=len(chosen),
         unreadable=unreadable,
         left_out=left_out,
         fingerprint=manifest.fingerprint,
@@ -243,28 +288,58 @@ def _generators(samples: Sequence[Sample], folds: Folds) -> tuple[list[str], dic
     return names, {name: counts[name] for name in sorted(counts) if name not in names}
 
 
-def _judge(
-    feature: str,
-    values: Float[ndarray, "n d"],
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One feature of the reals and of one generator's fakes, or of all: what a process fits."""
+
+    feature: str
+    generator: str
+    values: Float[ndarray, "n d"]
+    target: Int[ndarray, " n"]
+    group: Int[ndarray, " n"]
+    part: Bool[ndarray, " n"]
+    folds: Folds
+    seed: int
+
+
+def _tasks(
     samples: Sequence[Sample],
+    values: Mapping[str, Float[ndarray, "n d"]],
     folds: Folds,
     names: Sequence[str],
     seed: int,
-) -> Iterator[Cell]:
-    """Score one feature against all fakes, then against each generator on its own."""
+) -> Iterator[_Task]:
+    """Divide the work: for each feature all fakes together first, then each generator."""
     target = np.array([sample.target for sample in samples])
     group = _number([sample.group for sample in samples])
     generator = np.array([_name(s) if s.target else "" for s in samples])
-    everyone = np.ones(len(samples), dtype=bool)
-    joint = score_unseen(values, target, folds, everyone, seed)
-    for name in (ALL, *names):
-        part = everyone if name == ALL else (target == 0) | (generator == name)
-        alone = joint if name == ALL else score_unseen(values, target, folds, part, seed)
-        seen = part & ~np.isnan(joint)
-        auc, low, high = auc_interval(alone[seen], target[seen], group[seen], seed=seed)
-        together = weighted_auc(joint[seen], target[seen], np.ones((1, int(seen.sum()))))[0]
-        fakes = int(target[seen].sum())
-        yield Cell(feature, name, auc, low, high, float(together), int(seen.sum()) - fakes, fakes)
+    for feature in FEATURES:
+        for name in (ALL, *names):
+            part = (target == 0) | (generator == name) | (name == ALL)
+            yield _Task(feature, name, values[feature], target, group, part, folds, seed)
+
+
+def _fit(task: _Task) -> tuple[Float[ndarray, " n"], tuple[float, float, float]]:
+    """Scores of the rows that were measured, others NaN; and their AUC with its interval."""
+    scores = score_unseen(task.values, task.target, task.folds, task.part, task.seed)
+    seen = ~np.isnan(scores)
+    interval = auc_interval(scores[seen], task.target[seen], task.group[seen], seed=task.seed)
+    return scores, interval
+
+
+def _cells(
+    tasks: Sequence[_Task],
+    fitted: Iterable[tuple[Float[ndarray, " n"], tuple[float, float, float]]],
+) -> Iterator[Cell]:
+    """Join the results; a generator's fakes are judged by the classifier of all fakes, too."""
+    joint: Float[ndarray, " n"] = np.empty(0)
+    for task, (scores, interval) in zip(tasks, fitted, strict=True):
+        joint = scores if task.generator == ALL else joint
+        seen = task.part & ~np.isnan(joint)
+        together = weighted_auc(joint[seen], task.target[seen], np.ones((1, int(seen.sum()))))[0]
+        fakes = int(task.target[seen].sum())
+        counts = (int(seen.sum()) - fakes, fakes)
+        yield Cell(task.feature, task.generator, *interval, float(together), *counts)
 
 
 def _mean_spectra(
@@ -287,3 +362,216 @@ def _sentence(feature: str, overall: Cell, single: Sequence[Cell]) -> str:
         return ""
     text = f"fitted to one generator, a detector can score {places}, by {feature} alone"
     return f"{mark}{text} ({overall.auc:.2f} over all fakes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The trivial features of one file, or why they could not be read.
+
+    Attributes:
+        values: a vector for each name of `FEATURES`; empty when the file could not be read.
+        problem: why the file could not be read; empty when it could.
+    """
+
+    values: Mapping[str, Float[ndarray, "..."]]
+    problem: str = ""
+
+
+def read_features(path: Path) -> Features:
+    """Read all trivial features of one file; a damaged file is reported, not raised."""
+    try:
+        data = read_content(path)
+        opened = open_image(data)
+    except (InputError, MissingExtraError) as error:
+        return Features({}, str(error).removeprefix(f"{path}: "))
+    if opened.damage:
+        return Features({}, f"the image is damaged ({opened.damage})")
+    pixels = opened.pixels
+    with Image.open(io.BytesIO(data), formats=(opened.format,)) as image:
+        container = describe_container(image)
+        tables = quantisation_tables(image)
+    height, width = pixels.shape[:2]
+    values = {
+        "file size": np.array([np.log(len(data))]),
+        "format": container,
+        "quantisation": tables,
+        "dimensions": np.array([np.log(width), np.log(height), np.log(width / height)]),
+        "colour": colour_statistics(pixels),
+        "power spectrum": radial_power_spectrum(pixels),
+        "thumbnail": shrink(pixels),
+    }
+    return Features({name: value.astype(np.float32) for name, value in values.items()})
+
+
+def describe_container(image: Image.Image) -> Float[ndarray, "14"]:
+    """Tell format, colour mode and header of an opened file as numbers, mostly 0 and 1."""
+    info = image.info
+    return np.array(
+        [
+            *(float(image.format == name) for name in FORMATS),
+            *(float(image.mode == name) for name in MODES),
+            float(bool(info.get("progressive"))),
+            float("exif" in info) + 2 * float("icc_profile" in info),
+        ]
+    )
+
+
+def quantisation_tables(image: Image.Image) -> Float[ndarray, "128"]:
+    """Return the first two JPEG quantisation tables, row by row; 0 where there is none.
+
+    The tables are the encoder's quality setting: two sources saved by different software differ
+    here even when no pixel tells them apart.
+    """
+    tables: dict[int, list[int]] = getattr(image, "quantization", None) or {}
+    found = np.zeros((2, TABLE))
+    for row, key in enumerate(sorted(tables)[:2]):
+        found[row] = tables[key]
+    return found.reshape(-1)
+
+
+def colour_statistics(pixels: UInt8[ndarray, "h w 3"]) -> Float[ndarray, "12"]:
+    """Return mean and standard deviation of R, G, B, H, S, V, each in [0, 255].
+
+    Means come first, then deviations.
+    """
+    image = Image.fromarray(pixels)
+    # a histogram holds all that mean and deviation need, and Pillow counts it ten times faster
+    counts = np.array([*image.histogram(), *image.convert("HSV").histogram()]).reshape(6, 256)
+    shares, levels = counts / pixels[..., 0].size, np.arange(256)
+    mean = shares @ levels
+    return np.concatenate([mean, np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))])
+
+
+def radial_power_spectrum(
+    pixels: UInt8[ndarray, "h w 3"], bins: int = SPECTRUM_BINS
+) -> Float[ndarray, " {bins}"]:
+    """Return log10 of the mean spectral power in rings of equal frequency.
+
+    The luminance of the central square (at most `CROP` pixels a side, never resized, since
+    resizing would write its own spectrum) is tapered with a Hann window. Ring `i` covers
+    ``[i, i + 1) * 0.5 / bins`` cycles a pixel; rings that a small picture leaves empty are
+    interpolated.
+
+    Args:
+        pixels: RGB.
+        bins: number of rings.
+    """
+    luminance = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float64)
+    side = min(*luminance.shape, CROP)
+    top, left = ((length - side) // 2 for length in luminance.shape)
+    square = luminance[top : top + side, left : left + side]
+    window, ring, counts = _rings(side, bins)
+    power = np.abs(np.fft.rfft2((square - square.mean()) * window)) ** 2 / window.size
+    inside = ring < bins
+    sums = np.bincount(ring[inside], power[inside], minlength=bins)
+    full = counts > 0
+    spectrum = np.log10(sums[full] / counts[full] + 1e-6)
+    return np.asarray(np.interp(np.arange(bins), np.flatnonzero(full), spectrum))
+
+
+def shrink(pixels: UInt8[ndarray, "h w 3"]) -> Float[ndarray, "432"]:
+    """Return the 12x12 thumbnail, area-averaged, row by row with RGB together."""
+    small = Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float64).reshape(-1)
+
+
+@lru_cache(maxsize=16)
+def _rings(side: int, bins: int) -> tuple[ndarray, ndarray, ndarray]:
+    """Window, ring of every half-spectrum coefficient, and coefficients a ring."""
+    taper = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(side) + 0.5) / side)
+    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
+    ring = np.floor(radius * 2 * bins + 1e-9).astype(np.int64)
+    counts = np.bincount(ring[ring < bins], minlength=bins)
+    return np.outer(taper, taper), ring, counts
+
+
+def auc_interval(
+    scores: Float[ndarray, " n"],
+    target: Int[ndarray, " n"],
+    group: Int[ndarray, " n"],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return the AUC and its 95% interval, drawing whole groups with replacement.
+
+    Ties count half. Pictures of one group (frames of a video, pictures of a person) are not
+    independent, so drawing single pictures would make the interval too narrow.
+    """
+    groups, member = np.unique(group, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    chance = np.full(len(groups), 1 / len(groups))
+    draws = rng.multinomial(len(groups), chance, size=resamples).astype(np.float64)
+    estimate = weighted_auc(scores, target, np.ones((1, len(scores))))[0]
+    aucs = [weighted_auc(scores, target, part[:, member]) for part in np.array_split(draws, 10)]
+    low, high = np.nanpercentile(np.concatenate(aucs), [2.5, 97.5])
+    return float(estimate), float(low), float(high)
+
+
+def weighted_auc(
+    scores: Float[ndarray, " n"], target: Int[ndarray, " n"], weights: Float[ndarray, "draws n"]
+) -> Float[ndarray, " draws"]:
+    """Mann-Whitney statistic with a weight for each picture; NaN where a class has no weight."""
+    order = np.argsort(scores, kind="stable")
+    ordered, fake, weight = scores[order], target[order] == 1, weights[:, order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)
+    fakes = np.add.reduceat(weight * fake, starts, axis=1, dtype=np.float64)
+    reals = np.add.reduceat(weight * ~fake, starts, axis=1, dtype=np.float64)
+    below = np.cumsum(reals, axis=1) - reals / 2
+    pairs = fakes.sum(axis=1) * reals.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((fakes * below).sum(axis=1) / np.where(pairs > 0, pairs, np.nan))
+
+
+def score_unseen(
+    values: Float[ndarray, "n d"],
+    target: Int[ndarray, " n"],
+    folds: Folds,
+    part: Bool[ndarray, " n"],
+    seed: int,
+) -> Float[ndarray, " n"]:
+    """Score every measured row of `part` by classifiers that did not see its fold; others NaN.
+
+    Scores become ranks within their fold, since the scales of two folds' classifiers differ.
+    """
+    scores = np.full(len(target), np.nan)
+    varied = values[:, np.ptp(values, axis=0) > 0]
+    limits = require("threadpoolctl", extra="train").threadpool_limits
+    for fit_all, measure_all in folds:
+        fit, measure = fit_all[part[fit_all]], measure_all[part[measure_all]]
+        if varied.shape[1] == 0:
+            scores[measure] = 0.5
+            continue
+        # fits are small: on a busy machine several threads wait for each other, 20 times slower
+        with limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a fit cut short is still a fair lower bound
+            fakes = [
+                each.fit(varied[fit], target[fit]).predict_proba(varied[measure])[:, 1]
+                for each in _classifiers(seed)
+            ]
+        scores[measure] = _ranks(np.mean(fakes, axis=0))
+    return scores
+
+
+def _ranks(scores: Float[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """Mean rank of each score, in (0, 1); equal scores share one."""
+    _, place, counts = np.unique(scores.round(12), return_inverse=True, return_counts=True)
+    above = np.cumsum(counts)
+    return np.asarray(((above - counts / 2) / len(scores))[place])
+
+
+def _classifiers(seed: int) -> tuple[Any, Any]:
+    """Logistic regression and randomised trees; their probabilities are averaged.
+
+    Boosted trees find no more (docs/data/checks.md) and take up to a hundred times as long on a
+    thumbnail's 432 values; randomised trees try a few values a split, however many there are.
+    """
+    ensemble = require("sklearn.ensemble", extra="train")
+    linear = require("sklearn.linear_model", extra="train")
+    pipeline = require("sklearn.pipeline", extra="train")
+    scaling = require("sklearn.preprocessing", extra="train")
+    weigh = linear.LogisticRegression(C=0.1, max_iter=100, class_weight="balanced")
+    trees = ensemble.ExtraTreesClassifier(
+        n_estimators=60, min_samples_leaf=4, class_weight="balanced", random_state=seed
+    )
+    return pipeline.make_pipeline(scaling.StandardScaler(), weigh), trees

@@ -8,8 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mfclip.datasets.audit import ALL, NOTABLE, SEVERE, Audit, Cell, verdict
-from mfclip.datasets.audit_features import FEATURES, SPECTRUM_BINS
+from mfclip.datasets.audit import (
+    ALL,
+    FEATURES,
+    NOTABLE,
+    SEVERE,
+    SPECTRUM_BINS,
+    Audit,
+    Cell,
+    verdict,
+)
 from mfclip.errors import require
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
@@ -54,7 +62,7 @@ def render_report(result: Audit, title: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>What could a detector cheat with? {name}</title><style>{STYLE}</style></head><body>
 <h1>What could a detector cheat with? {name}</h1>
-<p>{result.num_images} pictures; {html.escape(result.protocol)}; manifest
+<p>{result.num_images} of {result.num_listed} pictures; {html.escape(result.protocol)}; manifest
 <code>{result.fingerprint}</code>.</p>
 <div class="{kind}"><h2>Verdict</h2><ul>{points}</ul></div>
 <h2>AUC by trivial features</h2>

@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from mfclip.data.manifest import SPLITS, Manifest, Sample, check_groups
-from mfclip.datasets.duplicates import find_near
-from mfclip.datasets.file_facts import Facts, read_facts, read_video_facts
+from mfclip.datasets.duplicates import find_near, hash_image
+from mfclip.errors import InputError, MissingExtraError
 from mfclip.labels import LEVELS
-from mfclip.media.video import is_picture
+from mfclip.media.images import open_image, read_image
+from mfclip.media.video import check_ends, is_picture
 from mfclip.runtime.parallel import Progress, map_parallel, silent
 
 Severity = Literal["error", "warning", "info"]
@@ -27,6 +28,36 @@ LEAK = 0.1
 
 NEAR = 24
 """Bits out of 256 in which near duplicates may differ; see docs/data/checks.md for its choice."""
+
+
+LOOKED = 16
+"""Pictures in which a face is searched, to tell crops from whole photographs."""
+
+FILLED = 0.45
+"""Part of the shorter side that the face of a crop fills at least; 0.77 at margin 1.3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One file's outside, or why it could not be read.
+
+    Attributes:
+        problem: why it could not be read; empty when it could, and then the rest is set.
+        absent: there is no such file.
+        content: equal for equal files.
+        look: perceptual hash, four 64-bit words.
+        format: Pillow's name, e.g. ``JPEG``; ``video`` for a video that was opened.
+        width: pixels, upright.
+        height: pixels, upright.
+    """
+
+    problem: str = ""
+    absent: bool = False
+    content: bytes = b""
+    look: tuple[int, ...] = ()
+    format: str = ""
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +119,7 @@ def doctor(
     good = [(s, f) for s, f in pairs if is_picture(s.path) and not f.problem]
     samples, facts = [s for s, _ in good], [f for _, f in good]
     if samples:
+        findings += check_crops(manifest, samples)
         findings += [*check_mix(samples, facts), *check_exact(samples, facts)]
         findings += check_near(samples, facts)
     order = ("error", "warning", "info")
@@ -189,6 +221,44 @@ def check_readable(facts: Sequence[Facts], samples: Sequence[Sample]) -> list[Fi
         count = len(damaged)
         findings.append(Finding("error", "decode", what, count, tuple(damaged[:100]), advice))
     return findings
+
+
+def check_crops(manifest: Manifest, samples: Sequence[Sample]) -> list[Finding]:
+    """Tell face crops from whole photographs, by how much of some pictures a face fills.
+
+    Args:
+        manifest: tells how the faces were cut, if that is known.
+        samples: pictures that can be read.
+    """
+    if manifest.framing is not None:
+        what = f"faces were cut by 'mfclip data prepare': {manifest.framing}"
+        return [Finding("info", "crops", what)]
+    from mfclip.media.faces import FaceDetector  # noqa: PLC0415 - torch is slow to import
+
+    detector = FaceDetector(retry=False)
+    rows = np.random.default_rng(0).choice(len(samples), min(LOOKED, len(samples)), replace=False)
+    fills: dict[str, float] = {}
+    for sample in (samples[row] for row in sorted(rows.tolist())):
+        image = read_image(sample.path)
+        faces = detector.detect(image)
+        fills[_place(sample)] = faces[0].side / min(image.shape[:2]) if faces else 0.0
+    loose = {place: fill for place, fill in fills.items() if fill < FILLED}
+    if 2 * len(loose) <= len(fills):
+        what = "pictures are filled by faces, as crops are; how they were cut is not known"
+        advice = "set data.face_margin and data.face_align, so that later faces are cut alike"
+        return [Finding("info", "crops", what, len(fills), (), advice)]
+    none = sum(fill == 0 for fill in loose.values())
+    what = (
+        f"these are whole pictures and no face crops: of {len(fills)} that were looked at, "
+        f"{len(loose)} have a face that fills less than {FILLED:.0%} of the shorter side"
+        + (f" ({none} of them no face at all)" if none else "")
+    )
+    examples = tuple(f"{place}: {fill:.0%}" for place, fill in loose.items())
+    advice = (
+        "cut the faces out first: mfclip data prepare MANIFEST -o prepared; then train on "
+        "prepared/manifest.csv"
+    )
+    return [Finding("warning", "crops", what, len(loose), examples, advice)]
 
 
 def check_mix(samples: Sequence[Sample], facts: Sequence[Facts]) -> list[Finding]:
@@ -331,3 +401,28 @@ def _resemblances(
 def _place(sample: Sample) -> str:
     path = Path(*sample.path.parts[-3:])
     return f"{path} [{sample.split} {'fake' if sample.target else 'real'}]"
+
+
+def read_video_facts(path: Path) -> Facts:
+    """Open one video, if PyAV is there to do so; a damaged or absent file is reported."""
+    try:
+        check_ends(path)
+    except MissingExtraError:
+        return Facts() if path.is_file() else Facts("no such file", absent=True)
+    except InputError as error:
+        return Facts(str(error).removeprefix(f"{path}: "), absent=not path.is_file())
+    return Facts(format="video")
+
+
+def read_facts(path: Path) -> Facts:
+    """Read and decode one file; a damaged or absent file is reported, not raised."""
+    try:
+        image = open_image(path)
+    except (InputError, MissingExtraError) as error:
+        problem = str(error).removeprefix(f"{path}: ")
+        return Facts(problem, absent=not path.is_file() and not path.is_symlink())
+    if image.damage:
+        return Facts(f"the image is damaged ({image.damage})")
+    height, width = image.pixels.shape[:2]
+    look = tuple(int(word) for word in hash_image(image.pixels))
+    return Facts("", False, bytes.fromhex(image.sha256)[:16], look, image.format, width, height)

@@ -8,7 +8,6 @@ misses no pair and compares only pictures that share a band.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -29,11 +28,6 @@ BLOCK = 1024
 
 Keep = Callable[[Int[ndarray, "..."], Int[ndarray, "..."]], Bool[ndarray, "..."]]
 """Given two arrays of rows that broadcast, say which pairs matter."""
-
-
-def hash_content(data: bytes) -> bytes:
-    """Return 16 bytes that are equal for equal files."""
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def hash_image(pixels: UInt8[ndarray, "h w 3"]) -> UInt64[ndarray, "4"]:

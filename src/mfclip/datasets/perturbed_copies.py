@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.data.manifest import Manifest, Sample, inside_name
 from mfclip.errors import ConfigError, InputError, ManifestError, require
 from mfclip.media.images import read_image
 from mfclip.media.perturbations import (
@@ -101,7 +101,7 @@ def perturb_manifest(
         MissingExtraError: VC is asked for and PyAV is not installed.
     """
     _check(kinds, levels)
-    names = {sample.path: copy_name(sample.path, manifest.root) for sample in manifest}
+    names = {sample.path: inside_name(sample.path, manifest.root) for sample in manifest}
     cells = {
         (kind, level): out_dir / _cell(kind, level, scale_blocks=scale_blocks)
         for kind in dict.fromkeys(kinds)
@@ -157,13 +157,6 @@ def _targets(
     )
 
 
-def copy_name(path: Path, root: Path) -> str:
-    """Return the path below the root, or the whole path below a folder for outsiders."""
-    if path.is_relative_to(root):
-        return path.relative_to(root).as_posix()
-    return Path("outside", *path.parts[1:]).as_posix()
-
-
 def _as_png(name: str) -> str:
     """Append the ending instead of replacing it: a.jpg and a.png are two pictures."""
     return name if name.endswith(".png") else f"{name}.png"
@@ -192,7 +185,7 @@ def _damage(image: UInt8[np.ndarray, "h w 3"], job: _Job, missing: list[tuple[in
 def _draws_nothing(job: _Job) -> bool:
     """Tell from the size of a written copy whether even the strongest level has no square."""
     level, target = job.targets[-1]
-    with Image.open(target) as image:
+    with Image.open(target, formats=("PNG",)) as image:
         w, h = image.size
     value = int(PERTURBATIONS["BW"].values[level - 1])
     return level > 0 and num_blocks(h, w, value, scale_blocks=job.scale_blocks) == 0
@@ -209,7 +202,8 @@ def _write_manifest(manifest: Manifest, folder: Path, names: dict[Path, str]) ->
         return replace(sample, path=folder.absolute() / _as_png(names[sample.path]))
 
     path = folder / "manifest.csv"
-    Manifest(tuple(map(moved, manifest)), folder.absolute()).write(path)
+    moved_rows = tuple(map(moved, manifest))
+    replace(manifest, samples=moved_rows, root=folder.absolute()).write(path)
     return path
 
 

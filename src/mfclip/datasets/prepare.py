@@ -3,6 +3,7 @@
 In the output folder::
 
     options.json        what the crops were made with; a second run must ask for the same
+    framing.json        margin and alignment alone: `mfclip train` takes them from here
     crops/ab/*.png      the faces
     records/ab/*.json   one an input, written after its crops: the unit of resuming
     crops.csv           of each crop: source, frame, seconds, person, box, pose
@@ -13,6 +14,8 @@ In the output folder::
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -28,12 +31,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from mfclip.data.manifest import Manifest, Sample
-from mfclip.datasets.crop_input import PrepareOptions, Task, crop_input, make_task, read_record
+from mfclip.data.manifest import (
+    FRAMING,
+    Framing,
+    Manifest,
+    Sample,
+    parse_landmarks,
+    relative_name,
+    write_landmarks,
+)
 from mfclip.errors import ConfigError, InputError, MfclipError
-from mfclip.media.faces import FaceDetector
+from mfclip.media.faces import Face, FaceDetector, crop_face, place_in_crop
+from mfclip.media.images import read_image
+from mfclip.media.tracking import FaceTracker
+from mfclip.media.video import VIDEO_SUFFIXES, Frame, frames
 from mfclip.runtime.parallel import Progress, silent
 from mfclip.runtime.whole_file import sweep, write_bytes, write_whole
 
@@ -42,11 +58,11 @@ DETECTOR = "mtcnn 1.0.0, mfclip 1"
 
 CROP_COLUMNS = (
     *("path", "source", "frame", "seconds", "person", "confidence"),
-    *("left", "top", "right", "bottom", "roll", "yaw"),
+    *("left", "top", "right", "bottom", "roll", "yaw", "landmarks", "mask"),
 )
 FAILURE_COLUMNS = ("path", "failure", "reason", "label", "generator", "split")
 
-OUTPUTS = ("options.json", "crops.csv", "failures.csv", "manifest.csv")
+OUTPUTS = ("options.json", FRAMING, "crops.csv", "failures.csv", "manifest.csv")
 """Names of the tables in the output folder."""
 
 CHANGED: dict[str, Any] = {
@@ -55,6 +71,82 @@ CHANGED: dict[str, Any] = {
     "crops": [],
 }
 """Stands for the record of an input that was finished and is no longer what it was."""
+
+
+RIVALS = 3
+"""Faces a frame that may turn out to be the person of the video; bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """How crops are made; the same for real and fake, since nothing here sees a label.
+
+    Attributes:
+        num_frames: frames taken from a video, evenly spaced.
+        size: side of a crop, pixels.
+        margin: how many times wider than the bare face the view is.
+        align: bring eyes, nose and mouth to fixed places.
+        every_face: keep all faces; otherwise the largest, in a video the person whose face is
+            largest over all frames.
+        quality: of JPEG, 1 to 100, colour at full resolution; None writes PNG, without loss.
+    """
+
+    num_frames: int = 32
+    size: int = 256
+    margin: float = 1.3
+    align: bool = True
+    every_face: bool = False
+    quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.size < 1 or not self.margin > 0:
+            message = (
+                "expected num_frames and size of at least 1 and a positive margin, but got "
+                f"{self.num_frames}, {self.size} and {self.margin}"
+            )
+            raise ConfigError(message)
+        if self.quality is not None and not 1 <= self.quality <= 100:  # noqa: PLR2004
+            raise ConfigError(f"expected a JPEG quality of 1 to 100, but got {self.quality}")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One input to crop.
+
+    Attributes:
+        source: the picture or video.
+        name: of its files, unique in the output folder.
+        out: the output folder.
+        options: how.
+        mask: picture of what was forged, cut like its picture; None if there is none. Videos of
+            masks are not read.
+    """
+
+    source: Path
+    name: str
+    out: Path
+    options: PrepareOptions
+    mask: Path | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Told by the ending of the file."""
+        return self.source.suffix.lower() in VIDEO_SUFFIXES
+
+    @property
+    def record(self) -> Path:
+        """File that exists when the input is finished."""
+        return self.out / "records" / self.name[-2:] / f"{self.name}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Crop:
+    frame: int
+    seconds: float
+    person: int
+    face: Face
+    content: bytes
+    mask: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +201,14 @@ def prepare(
     out, options = out.absolute(), options or PrepareOptions()
     sweep(out, recursive=True)
     _keep_options(out / "options.json", options)
-    tasks = {s.path: make_task(s.path, manifest.root, out, options) for s in manifest}
+    tasks = {s.path: make_task(s, manifest.root, out, options) for s in manifest}
     waiting = [task for task in tasks.values() if read_record(task) is None]
     resumed = len(tasks) - len(waiting)
     progress("finding faces", resumed, len(tasks))
     for done, _ in enumerate(_run(waiting, workers), start=resumed + 1):
         progress("finding faces", done, len(tasks))
-    return replace(_collect(manifest, tasks, out), resumed=resumed)
+    framing = Framing(options.margin, options.align)
+    return replace(_collect(manifest, tasks, out, framing), resumed=resumed)
 
 
 def _keep_options(path: Path, options: PrepareOptions) -> None:
@@ -193,7 +286,132 @@ def _detector() -> FaceDetector:
     return FaceDetector()
 
 
-def _collect(manifest: Manifest, tasks: Mapping[Path, Task], out: Path) -> PrepareReport:
+def make_task(sample: Sample, root: Path, out: Path, options: PrepareOptions) -> Task:
+    """Name an input after its file and a hash of its path within the data set."""
+    source = sample.path
+    digest = hashlib.sha256(relative_name(source, root).encode()).hexdigest()[:12]
+    return Task(source, f"{source.stem[:40]}-{digest}", out, options, sample.mask)
+
+
+def read_record(task: Task) -> dict[str, Any] | None:
+    """What a finished input gave; None if it is not finished or was changed since."""
+    try:
+        record: dict[str, Any] = json.loads(task.record.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if record["stamp"] == _stamp(task.source) else None
+
+
+def crop_input(task: Task, detector: FaceDetector) -> None:
+    """Write the crops of one input, and last its record: crops, or the reason for none."""
+    stamp = _stamp(task.source)
+    try:
+        crops = list(_find(task, detector))
+        where = f"in {task.options.num_frames} frames" if task.is_video else "in the picture"
+        kind, reason = ("", "") if crops else ("without_face", f"no face found {where}")
+    except InputError as error:
+        crops, kind, reason = [], "unreadable", str(error)
+    if not task.options.every_face:
+        crops = _main_person(crops)
+    rows = [_write(task, crop) for crop in crops]
+    record = {"stamp": stamp, "failure": kind, "reason": reason, "crops": rows}
+    write_bytes(task.record, json.dumps(record).encode(), sync=False)
+
+
+def _find(task: Task, detector: FaceDetector) -> Iterator[_Crop]:
+    tracker = FaceTracker()
+    kept = None if task.options.every_face else RIVALS if task.is_video else 1
+    if task.is_video:
+        seen = frames(task.source, count=task.options.num_frames)
+    else:
+        seen = iter([Frame(read_image(task.source), 0, 0.0)])
+    for frame in seen:
+        faces = detector.detect(frame.image)
+        people = tracker.follow([face.box for face in faces])
+        for face, person in list(zip(faces, people, strict=True))[:kept]:
+            content = _encode(frame.image, face, task.options)
+            mask = _cut_mask(task, frame.image.shape, face)
+            yield _Crop(frame.index, frame.seconds, person, face, content, mask)
+
+
+def _main_person(crops: Sequence[_Crop]) -> list[_Crop]:
+    """Crops of the person whose faces have the largest area together."""
+    area: dict[int, float] = {}
+    for crop in crops:
+        area[crop.person] = area.get(crop.person, 0.0) + crop.face.side**2
+    return [crop for crop in crops if area[crop.person] == max(area.values())]
+
+
+def _cut_mask(task: Task, shape: tuple[int, ...], face: Face) -> bytes | None:
+    """The part of a mask that belongs to one face, grey, as PNG; None if there is no mask.
+
+    Raises:
+        InputError: the mask cannot be read, or is of another size than its picture.
+    """
+    if task.mask is None or task.is_video or task.mask.suffix.lower() in VIDEO_SUFFIXES:
+        return None
+    mask = read_image(task.mask)
+    if mask.shape != shape:
+        sizes = [" x ".join(map(str, each[1::-1])) for each in (shape, mask.shape)]
+        raise InputError(f"{task.mask}: expected a mask of {sizes[0]} pixels, but got {sizes[1]}")
+    options = task.options
+    crop = crop_face(mask, face, size=options.size, margin=options.margin, align=options.align)
+    buffer = io.BytesIO()
+    Image.fromarray(crop).convert("L").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _encode(image: NDArray[np.uint8], face: Face, options: PrepareOptions) -> bytes:
+    crop = crop_face(image, face, size=options.size, margin=options.margin, align=options.align)
+    buffer = io.BytesIO()
+    if options.quality is None:
+        Image.fromarray(crop).save(buffer, "PNG", compress_level=3)
+    else:
+        Image.fromarray(crop).save(buffer, "JPEG", quality=options.quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _write(task: Task, crop: _Crop) -> dict[str, Any]:
+    """Write one crop; returns its row of ``crops.csv``, the box in pixels of the source."""
+    ending = "png" if task.options.quality is None else "jpg"
+    name = f"{task.name}_{crop.frame:06d}_{crop.person}.{ending}"
+    path = Path("crops") / task.name[-2:] / name
+    write_bytes(task.out / path, crop.content, sync=False)
+    mask = Path("crops") / task.name[-2:] / f"{path.stem}_mask.png"
+    if crop.mask is not None:
+        write_bytes(task.out / mask, crop.mask, sync=False)
+    options = task.options
+    places = place_in_crop(crop.face, margin=options.margin, align=options.align)
+    left, top, right, bottom = (round(side, 1) for side in crop.face.box)
+    return {
+        "path": path.as_posix(),
+        "frame": crop.frame,
+        "seconds": round(crop.seconds, 4),
+        "person": crop.person,
+        "confidence": round(crop.face.confidence, 4),
+        "left": left,
+        "top": top,
+        "right": right,
+        "bottom": bottom,
+        "roll": round(crop.face.roll, 1),
+        "yaw": round(crop.face.yaw, 1),
+        "landmarks": write_landmarks(places),
+        "mask": mask.as_posix() if crop.mask is not None else "",
+    }
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size in bytes and date in nanoseconds; empty if the file is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _collect(
+    manifest: Manifest, tasks: Mapping[Path, Task], out: Path, framing: Framing
+) -> PrepareReport:
     """Join the records, in the order of the manifest, to the three tables."""
     samples: list[Sample] = []
     lost: dict[str, Counter[str]] = {"without_face": Counter(), "unreadable": Counter()}
@@ -209,7 +427,7 @@ def _collect(manifest: Manifest, tasks: Mapping[Path, Task], out: Path) -> Prepa
                 samples.append(_crop_sample(sample, tasks[sample.path], out, crop))
     if not samples:
         raise InputError(f"no face in any of {len(tasks)} inputs; the reasons are in {failures}")
-    Manifest(tuple(samples), out).write(out / "manifest.csv")
+    Manifest(tuple(samples), out, framing).write(out / "manifest.csv")
     return PrepareReport(
         inputs=len(tasks),
         resumed=0,
@@ -223,7 +441,14 @@ def _collect(manifest: Manifest, tasks: Mapping[Path, Task], out: Path) -> Prepa
 
 def _crop_sample(sample: Sample, task: Task, out: Path, crop: Mapping[str, Any]) -> Sample:
     video_id = sample.video_id or (task.name if task.is_video else None)
-    return replace(sample, path=out / crop["path"], video_id=video_id)
+    mask = crop.get("mask")
+    return replace(
+        sample,
+        path=out / crop["path"],
+        video_id=video_id,
+        mask=out / mask if mask else None,
+        landmarks=parse_landmarks(crop.get("landmarks", "")),
+    )
 
 
 def _class(sample: Sample) -> str:

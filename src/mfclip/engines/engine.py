@@ -6,15 +6,15 @@ Axes: b images, d width of the features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mfclip.card import EngineName, Precision
 from mfclip.engines.known_prompts import KnownPrompts
 
-EngineName: TypeAlias = Literal["torch", "onnx", "openvino"]
-Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
+PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16", "int8": "int8"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from mfclip.engines.engine import EngineName, ModelFacts, Precision
+from mfclip.card import Card, EngineName, Precision, read_card
+from mfclip.engines.engine import PRECISIONS, ModelFacts
+from mfclip.engines.graph import INPUT
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import WeightsError, require
+from mfclip.weights import read_text
 
 FORMAT = "mfclip-export-1"
 
@@ -27,6 +30,9 @@ ENGINES: dict[str, EngineName] = {".onnx": "onnx", ".xml": "openvino"}
 
 NOTES = ("format", "precision", "facts", "card")
 """What stands in a file beside its graph."""
+
+Shapes: TypeAlias = Mapping[str, Sequence[int | None]]
+"""Name of an input or output to its sizes; None where any fits."""
 
 _UNKNOWN_HASH = "0" * 64
 
@@ -46,7 +52,7 @@ class Exported:
     engine: EngineName
     precision: Precision
     facts: ModelFacts
-    card: dict[str, Any]
+    card: Card
     graph: Any
 
 
@@ -61,7 +67,7 @@ def write_exported(exported: Exported, path: Path) -> None:
         "format": FORMAT,
         "precision": exported.precision,
         "facts": json.dumps(_facts_to_json(exported.facts)),
-        "card": json.dumps(exported.card),
+        "card": json.dumps(exported.card.to_json()),
     }
     if exported.engine == "onnx":
         onnx = require("onnx", extra="export")
@@ -82,16 +88,21 @@ def read_exported(path: Path) -> Exported:
     if not path.is_file():
         raise WeightsError(f"no exported file at {path}; make one with: mfclip export")
     engine = ENGINES[path.suffix.lower()]
-    graph, notes = _read_onnx(path) if engine == "onnx" else _read_openvino(path)
+    graph, notes, shapes = _read_onnx(path) if engine == "onnx" else _read_openvino(path)
     if notes.get("format") != FORMAT:
         message = f"{path} was not exported by this version of mfclip: expected format {FORMAT!r}"
         raise WeightsError(f"{message}, but got {notes.get('format')!r}; use mfclip export")
     try:
-        facts, card = _facts_from_json(json.loads(notes["facts"])), json.loads(notes["card"])
-        precision: Any = notes["precision"]
-    except (KeyError, ValueError, TypeError) as error:
-        message = f"{path} is damaged: its card cannot be read ({error}); export it again"
+        facts = _facts_from_json(read_text(notes, "facts", path))
+        precision = PRECISIONS[notes["precision"]]
+        _check_facts(facts, shapes)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        message = f"{path} is damaged: its facts cannot be true ({error}); export it again"
         raise WeightsError(message) from error
+    card = read_card(read_text(notes, "card", path), f"the card of {path}")
+    if card.resize < facts.image_size:
+        message = f"resize {card.resize} is smaller than the input, {facts.image_size}"
+        raise WeightsError(f"the card of {path} is damaged: {message}; export it again")
     return Exported(engine, precision, facts, card, graph)
 
 
@@ -105,7 +116,7 @@ def _write_openvino(model: Any, notes: Mapping[str, str], path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _read_openvino(path: Path) -> tuple[Any, dict[str, str]]:
+def _read_openvino(path: Path) -> tuple[Any, dict[str, str], Shapes]:
     core = openvino_core()
     weights = path.with_suffix(".bin")
     if not weights.is_file():
@@ -120,12 +131,18 @@ def _read_openvino(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         model = core.read_model(path)
         known = [key for key in NOTES if model.has_rt_info(["mfclip", key])]
-        return model, {key: model.get_rt_info(["mfclip", key]).astype(str) for key in known}
+        notes = {key: model.get_rt_info(["mfclip", key]).astype(str) for key in known}
+        shapes = {
+            name: [one.get_length() if one.is_static else None for one in port.partial_shape]
+            for port in (*model.inputs, *model.outputs)
+            for name in port.names
+        }
     except (RuntimeError, AttributeError) as error:
         raise WeightsError(f"{path} is damaged: {_first_line(error)}; export it again") from error
+    return model, notes, shapes
 
 
-def _read_onnx(path: Path) -> tuple[bytes, dict[str, str]]:
+def _read_onnx(path: Path) -> tuple[bytes, dict[str, str], Shapes]:
     onnx = require("onnx", extra="export")
     content = path.read_bytes()
     try:
@@ -134,7 +151,11 @@ def _read_onnx(path: Path) -> tuple[bytes, dict[str, str]]:
         message = f"{path} is damaged or not an ONNX file: {_first_line(error)}; export it again"
         raise WeightsError(message) from error
     notes = {entry.key: entry.value for entry in model.metadata_props}
-    return content, {key.removeprefix("mfclip."): value for key, value in notes.items()}
+    shapes = {
+        port.name: [one.dim_value or None for one in port.type.tensor_type.shape.dim]
+        for port in (*model.graph.input, *model.graph.output)
+    }
+    return content, {key.removeprefix("mfclip."): text for key, text in notes.items()}, shapes
 
 
 def hash_weights(path: Path) -> str:
@@ -149,8 +170,22 @@ def _facts_to_json(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _facts_from_json(entry: Mapping[str, Any]) -> ModelFacts:
-    prompts = read_prompts(entry["prompts"])
-    return ModelFacts(int(entry["image_size"]), entry["patch_size"], prompts)
+    image_size, patch_size = entry["image_size"], entry["patch_size"]
+    for size in (image_size, patch_size):
+        if size is not None and (type(size) is not int or not 0 < size <= image_size):
+            raise ValueError(f"image_size {image_size!r} and patch_size {patch_size!r}")
+    return ModelFacts(image_size, patch_size, read_prompts(entry["prompts"]))
+
+
+def _check_facts(facts: ModelFacts, shapes: Shapes) -> None:
+    """Compare what stands beside a graph with the graph itself; what its file leaves open fits."""
+    *_, height, width = shapes[INPUT]
+    if {height, width} - {None, facts.image_size}:
+        raise ValueError(f"image_size {facts.image_size}, but the graph takes {height} x {width}")
+    *_, found = shapes.get("features", [None])
+    if facts.prompts is not None and found not in {None, facts.prompts.features.shape[1]}:
+        shape = tuple(facts.prompts.features.shape)
+        raise ValueError(f"prompt features {shape}, but the graph gives {found} features")
 
 
 def _first_line(error: Exception) -> str:

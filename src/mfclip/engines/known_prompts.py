@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from mfclip.labels import Labels
@@ -59,12 +61,14 @@ def read_prompts(entry: Mapping[str, Any] | None) -> KnownPrompts | None:
     """Read what `KnownPrompts.to_json` returned.
 
     Raises:
-        ValueError: labels and features do not fit together.
+        TypeError: an entry of another kind.
+        ValueError: labels and features do not fit together, or a number is not finite.
     """
     if entry is None:
         return None
-    labels = tuple(Labels(**one) for one in entry["labels"])
+    labels = TypeAdapter(tuple[Labels, ...]).validate_python(entry["labels"])
     values = np.frombuffer(base64.b64decode(entry["features"]), dtype="<f4").astype(np.float32)
-    return KnownPrompts(
-        labels, torch.from_numpy(values.reshape(len(labels), -1)), float(entry["logit_scale"])
-    )
+    scale = float(entry["logit_scale"])
+    if not (np.isfinite(values).all() and 0 < scale < math.inf):
+        raise ValueError("prompt features or their scale are not finite")
+    return KnownPrompts(labels, torch.from_numpy(values.reshape(len(labels), -1)), scale)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from mfclip.card import Card, EngineName, Precision
 from mfclip.detectors import load_detector
 from mfclip.engines.convert import to_onnx
-from mfclip.engines.engine import Engine, EngineName, Precision
+from mfclip.engines.engine import PRECISIONS, Engine
 from mfclip.engines.exported import Exported, is_exported, read_exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.onnx_engine import OnnxEngine
@@ -21,7 +21,6 @@ from mfclip.errors import ConfigError
 from mfclip.runtime.device import find_device
 
 ENGINES: dict[str, EngineName] = {"torch": "torch", "onnx": "onnx", "openvino": "openvino"}
-PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16", "int8": "int8"}
 
 PACKAGES: dict[EngineName, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
@@ -35,7 +34,7 @@ def load_engine(
     engine: str = "auto",
     precision: str | None = None,
     device: str = "auto",
-) -> tuple[Engine, dict[str, Any]]:
+) -> tuple[Engine, Card]:
     """Load weights into an engine.
 
     Args:
@@ -60,7 +59,7 @@ def load_engine(
         return _load_exported(Path(weights), engine, precision)
     name = choose_engine(engine, place)
     detector, card = load_detector(weights)
-    precision = precision or card.get("export", {}).get("precision", "fp32")
+    precision = precision or (card.export.precision if card.export else "fp32")
     kind = check_precision(name, precision, place)
     try:
         return build_engine(detector, name, kind, place), card
@@ -70,7 +69,7 @@ def load_engine(
         return build_engine(detector, "torch", kind, place), card  # ONNX lacks an operation
 
 
-def _load_exported(path: Path, engine: str, precision: str | None) -> tuple[Engine, dict[str, Any]]:
+def _load_exported(path: Path, engine: str, precision: str | None) -> tuple[Engine, Card]:
     """Load a file that belongs to one engine and one precision."""
     exported = read_exported(path)
     if engine not in {"auto", exported.engine}:

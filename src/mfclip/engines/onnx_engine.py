@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfclip.engines.engine import EngineName, Judged, ModelFacts, Precision
+from mfclip.card import EngineName, Precision
+from mfclip.engines.engine import Judged, ModelFacts
 from mfclip.engines.graph import INPUT
 from mfclip.errors import WeightsError, require
 

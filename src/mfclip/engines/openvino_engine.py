@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mfclip.engines.engine import EngineName, Judged, ModelFacts, Precision
+from mfclip.card import EngineName, Precision
+from mfclip.engines.engine import Judged, ModelFacts
 from mfclip.errors import ConfigError, WeightsError, require
 
 _CORES: list[Any] = []

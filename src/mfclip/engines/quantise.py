@@ -66,7 +66,7 @@ def _faces(exported: Exported, part: Manifest) -> list[np.ndarray]:
     chosen = np.linspace(0, len(part) - 1, min(NUM_CALIBRATION, len(part))).round().astype(int)
     samples = Manifest(tuple(part[int(i)] for i in chosen), part.root)
     size = exported.facts.image_size
-    dataset = FaceDataset(samples, resize=int(exported.card.get("resize", 256)), image_size=size)
+    dataset = FaceDataset(samples, resize=exported.card.resize, image_size=size)
     batches = [batch.images for batch in scoring_loader(dataset, 1)]
     if not batches:
         raise ManifestError("none of the faces to calibrate on can be read; check the manifest")

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mfclip.engines.engine import EngineName, Judged, Precision
+from mfclip.card import EngineName, Precision
+from mfclip.engines.engine import Judged
 from mfclip.engines.graph import VisionGraph
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import as_file, files
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mfclip.card import Card, Change, Parity
 from mfclip.data.manifest import Manifest
 from mfclip.engines.detector import EngineDetector
 from mfclip.engines.engine import Engine
@@ -20,54 +18,11 @@ from mfclip.errors import WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.evaluate.metrics import auc
 from mfclip.evaluate.score import score_manifest
-from mfclip.evaluate.scores import Scores
 from mfclip.media.images import read_image
 from mfclip.media.transforms import prepare_face
 
 NUM_NOISE = 4
 """Pictures of noise beside the faces, from fine to coarse."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """A fixed batch, judged by both.
-
-    Attributes:
-        num_images: faces that come with the package, and noise.
-        max_score_difference: of a probability of fake.
-        max_feature_difference: of an entry of the L2-normalised features; None without features.
-        same_patches: whether the richest patches agree; None without a noise branch.
-    """
-
-    num_images: int
-    max_score_difference: float
-    max_feature_difference: float | None
-    same_patches: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A test split, judged by both.
-
-    Attributes:
-        split: its name.
-        manifest: its fingerprint.
-        num_faces: scored by both.
-        auc: of PyTorch in fp32.
-        auc_change: what the engine adds to it.
-        mean_score_change: mean of the absolute differences.
-        max_score_change: the largest.
-        verdicts_changed: share of the faces on the other side of the card's threshold, ratio.
-    """
-
-    split: str
-    manifest: str
-    num_faces: int
-    auc: float
-    auc_change: float
-    mean_score_change: float
-    max_score_change: float
-    verdicts_changed: float
 
 
 def parity_batch(image_size: int, resize: int) -> Float[Tensor, "b 3 h w"]:
@@ -85,7 +40,7 @@ def parity_batch(image_size: int, resize: int) -> Float[Tensor, "b 3 h w"]:
     return torch.cat([images, (torch.cat(noise) * 255).round() / 255])
 
 
-def measure_parity(detector: nn.Module, engine: Engine, card: Mapping[str, Any]) -> Parity:
+def measure_parity(detector: nn.Module, engine: Engine, card: Card) -> Parity:
     """Compare an engine with its detector on `parity_batch`.
 
     Raises:
@@ -93,12 +48,11 @@ def measure_parity(detector: nn.Module, engine: Engine, card: Mapping[str, Any])
     """
     from mfclip.engines.torch_engine import TorchEngine  # noqa: PLC0415
 
-    images = parity_batch(engine.image_size, int(card.get("resize", 256)))
-    temperature = float(card.get("temperature", 1.0))
+    images = parity_batch(engine.image_size, card.resize)
     with torch.inference_mode():
-        expected = (detector(images).float() / temperature).softmax(1)[:, 1]
+        expected = (detector(images).float() / card.temperature).softmax(1)[:, 1]
     reference, judged = TorchEngine(detector, "fp32").judge(images), engine.judge(images)
-    scores = (judged.logits / temperature).softmax(1)[:, 1]
+    scores = (judged.logits / card.temperature).softmax(1)[:, 1]
     if not bool(scores.isfinite().all()):
         raise WeightsError("the export gives scores that are not finite; nothing was written")
     features = same = None
@@ -106,11 +60,16 @@ def measure_parity(detector: nn.Module, engine: Engine, card: Mapping[str, Any])
         features = float((judged.features - reference.features).abs().max())
     if judged.patch_index is not None and reference.patch_index is not None:
         same = bool((judged.patch_index == reference.patch_index).all())
-    return Parity(len(images), float((scores - expected).abs().max()), features, same)
+    return Parity(
+        num_images=len(images),
+        max_score_difference=float((scores - expected).abs().max()),
+        max_feature_difference=features,
+        same_patches=same,
+    )
 
 
 def measure_change(
-    detector: nn.Module, engine: Engine, card: Mapping[str, Any], part: Manifest, split: str
+    detector: nn.Module, engine: Engine, card: Card, part: Manifest, split: str
 ) -> Change:
     """Score a split with a detector and with an engine, and compare.
 
@@ -118,8 +77,15 @@ def measure_change(
         MissingExtraError: scikit-learn is not installed.
         WeightsError: no AUC is defined on the split, or no face could be scored.
     """
-    before = _score(detector, card, part)
-    after = _score(EngineDetector(engine), card, part)
+    before, after = (
+        score_manifest(
+            CalibratedDetector(judge, card.temperature),
+            part,
+            resize=card.resize,
+            image_size=engine.image_size,
+        )
+        for judge in (detector, EngineDetector(engine))
+    )
     both = [
         (one.score, other.score, one.target)
         for one, other in zip(before, after, strict=True)
@@ -129,7 +95,7 @@ def measure_change(
     plain = auc(old, target) if both else math.nan
     if not math.isfinite(plain):
         raise WeightsError(f"the split '{split}' needs real and fake faces to measure on")
-    threshold = float(card.get("threshold", 0.5))
+    threshold = 0.5 if card.threshold is None else card.threshold
     return Change(
         split=split,
         manifest=part.fingerprint,
@@ -139,13 +105,4 @@ def measure_change(
         mean_score_change=float(np.abs(new - old).mean()),
         max_score_change=float(np.abs(new - old).max()),
         verdicts_changed=float(((new >= threshold) != (old >= threshold)).mean()),
-    )
-
-
-def _score(detector: nn.Module, card: Mapping[str, Any], part: Manifest) -> Scores:
-    return score_manifest(
-        CalibratedDetector(detector, float(card.get("temperature", 1.0))),
-        part,
-        resize=int(card.get("resize", 256)),
-        image_size=int(card.get("image_size", 224)),
     )

@@ -135,6 +135,7 @@ class WeightedFigures:
         self.order = np.argsort(-scores, kind="stable")
         ranked = scores[self.order]
         self.ends = np.flatnonzero(np.append(ranked[:-1] != ranked[1:], True))
+        self.gaps = -np.diff(ranked[self.ends])
         self.is_fake: Bool[ndarray, " n"] = target == 1
         self.right = [(scores >= threshold) == self.is_fake for threshold in thresholds]
         self.square = (scores - target) ** 2
@@ -173,6 +174,7 @@ class WeightedFigures:
             "auc": (np.diff(fpr) * (tpr[:, 1:] + tpr[:, :-1])).sum(1) / 2,
             "ap": (np.diff(tpr) * precision[:, 1:]).sum(1),
             "eer": _crossing(fpr, tpr),
+            "polarisation": np.abs(tpr - fpr)[:, 1:-1] @ self.gaps,
         }
         for name, max_fpr in (("tpr_at_fpr_1", 0.01), ("tpr_at_fpr_5", 0.05)):
             figures[name] = np.where(fpr <= max_fpr, tpr, 0).max(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from mfclip.card import Card, Change, EngineName, Export, Parity, Precision
 from mfclip.config import build_config
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import find_weights, load_detector, save_detector
 from mfclip.engines.convert import to_onnx
-from mfclip.engines.engine import EngineName, Precision
 from mfclip.engines.exported import Exported, is_exported, write_exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import check_precision, choose_engine, load_engine
 from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise
 from mfclip.errors import ConfigError, WeightsError, require
-from mfclip.evaluate.agreement import Change, Parity, measure_change, measure_parity
+from mfclip.evaluate.agreement import measure_change, measure_parity
 from mfclip.runtime.whole_file import scratch_folder
 from mfclip.weights import read_weights
 
@@ -104,7 +104,8 @@ def export_weights(
     path = find_weights(weights)
     detector, card = load_detector(path)
     detector.eval()
-    card = {**card, "export": {"engine": engine, "precision": kind, "versions": _versions(engine)}}
+    facts = Export(engine=engine, precision=kind, versions=_versions(engine))
+    card = card.changed(export=facts)
     with scratch_folder(out) as folder:
         draft = folder / out.name
         exported = None
@@ -124,7 +125,8 @@ def export_weights(
             progress("measuring on the test split")
             change = measure_change(detector, running, card, manifest.split(split), split)
         _refuse(kind, parity, change)
-        card["export"] |= {"parity": asdict(parity), "change": change and asdict(change)}
+        facts = facts.model_copy(update={"parity": parity, "change": change})
+        card = card.changed(export=facts)
         del running  # OpenVINO maps the file that is written again
         _write(exported and replace(exported, card=card), path, detector, card, draft)
         size = sum(file.stat().st_size for file in folder.iterdir())
@@ -161,18 +163,14 @@ def _check(
     return engine, kind
 
 
-def convert(
-    detector: nn.Module, card: dict[str, Any], engine: EngineName, precision: Precision
-) -> Exported:
+def convert(detector: nn.Module, card: Card, engine: EngineName, precision: Precision) -> Exported:
     """Turn a detector into a graph for onnx or openvino, not yet quantised.
 
     Raises:
         ConfigError: the detector uses an operation that ONNX lacks.
         MissingExtraError: a package of the extra ``export`` is not installed.
     """
-    graph = VisionGraph(
-        detector, float(card.get("temperature", 1.0)), split_first=precision != "fp32"
-    )
+    graph = VisionGraph(detector, card.temperature, split_first=precision != "fp32")
     content: Any = to_onnx(graph)
     if engine == "openvino":
         content = openvino_core().read_model(content)
@@ -180,7 +178,7 @@ def convert(
 
 
 def _write(
-    exported: Exported | None, weights: Path, detector: nn.Module, card: dict[str, Any], out: Path
+    exported: Exported | None, weights: Path, detector: nn.Module, card: Card, out: Path
 ) -> None:
     """Write the graph, or for torch the weights without what only training needs."""
     if exported is not None:

@@ -32,6 +32,7 @@ FIGURES = (
     "balanced_accuracy_fitted",
     "ece",
     "brier",
+    "polarisation",
 )
 """Names of all figures in `Metrics`, in the order of the tables."""
 
@@ -62,6 +63,7 @@ class Metrics:
         balanced_accuracy_fitted: mean of TPR and TNR at `fitted_threshold`.
         ece: expected calibration error of the probability of fake, equally wide bins.
         brier: mean squared difference of score and target.
+        polarisation: distance between the score distributions of reals and fakes, see the function.
         undefined: for each figure that is NaN, why.
     """
 
@@ -81,6 +83,7 @@ class Metrics:
     balanced_accuracy_fitted: float = math.nan
     ece: float = math.nan
     brier: float = math.nan
+    polarisation: float = math.nan
     undefined: dict[str, str] = field(default_factory=dict)
 
 
@@ -126,6 +129,7 @@ def compute_metrics(
         "balanced_accuracy_fitted": lambda: balanced_accuracy(scores, target, fitted),
         "ece": lambda: calibration_error(scores, target, ece_bins),
         "brier": lambda: brier(scores, target),
+        "polarisation": lambda: polarisation(scores, target),
     }
     undefined = why_undefined(target, fitted)
     values = {name: figures[name]() for name in FIGURES if name not in undefined}
@@ -310,6 +314,26 @@ def calibration_bins(scores: ScoreArray, bins: int) -> Integer[ndarray, " n"]:
 def brier(scores: ScoreArray, target: TargetArray) -> float:
     """Mean squared difference of score and target."""
     return float(_sklearn().mean_squared_error(target, scores))
+
+
+def polarisation(scores: ScoreArray, target: TargetArray) -> float:
+    r"""Wasserstein-1 distance between the scores of the reals and those of the fakes.
+
+    .. math:: \int_0^1 \left| F_\text{real}(s) - F_\text{fake}(s) \right| ds
+
+    0 where the two are spread alike, 1 where all reals score 0 and all fakes 1. AUC sees order
+    alone; this sees how far apart the classes lie, and with it whether one threshold can serve
+    several data sets (Nguyen et al., arXiv 2606.19184, who call it polarization).
+
+    Example:
+        >>> polarisation(np.array([0.0, 0.5, 0.5, 1.0]), np.array([0, 0, 1, 1]))
+        0.5
+    """
+    if is_one_class(target):
+        return math.nan
+    fpr, tpr, thresholds = _sklearn().roc_curve(target, scores, drop_intermediate=False)
+    # between two neighbouring scores both shares are constant; outside of all they agree
+    return float(np.abs(tpr - fpr)[1:-1] @ -np.diff(thresholds[1:]))
 
 
 def _roc(scores: ScoreArray, target: TargetArray) -> Curve:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from mfclip.card import Bands, Card, Share
 from mfclip.config import EvaluateSettings, ModelSettings, build_config
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector, save_detector
@@ -29,7 +30,7 @@ MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fp
 """Figures of each split that the card carries, with their intervals."""
 
 
-def release(
+def release(  # noqa: PLR0913 - each a fact of the release
     run: Path,
     manifest: Manifest,
     out: Path,
@@ -38,12 +39,16 @@ def release(
     facts: Mapping[str, Any] | None = None,
     settings: EvaluateSettings | None = None,
     max_error: float = 0.1,
+    max_false_alarm: float | None = None,
+    found: Manifest | None = None,
+    device: str = "cpu",
 ) -> dict[str, Evaluation]:
     """Write a run's best weights for use, without their text half, and measure them.
 
     Temperature, threshold and the bands of the three verdicts are fitted on the validation split
     and stand in the card, with the verdicts' error rates on validation and on `splits`, and the
     JPEG quality of the training faces if it was the same for all: faces are then judged like them.
+    Weights that were trained on everyday damage have met all qualities and need none.
 
     Args:
         run: folder of a finished run.
@@ -54,6 +59,11 @@ def release(
         settings: batch size, resamples, bins; the defaults if omitted.
         max_error: largest share of validation's real faces that may be called fake, and of its
             fakes that may be called real; what lies between is uncertain.
+        max_false_alarm: the share of real faces alone, in the worst of their sources (the folders
+            that hold them); `max_error` if omitted.
+        found: the same faces as the face step of use cuts them (``mfclip data prepare``). Bands of
+            their own are fitted and measured on them, for use that finds faces first.
+        device: where the weights are measured.
 
     Raises:
         ConfigError: one of `splits` is the validation split, or `max_error` is not in [0, 0.5).
@@ -63,38 +73,71 @@ def release(
         raise WeightsError(f"{run} holds no {BEST}; train first")
     settings = settings or EvaluateSettings()
     detector, card = load_detector(run / BEST)
-    config = build_config(card["config"])
+    detector.to(device)
+    config = build_config(card.config)
     val = config.data.val_split
     if val in splits:
         raise ConfigError(f"'{val}' chose these weights, so it cannot measure them; use others")
     raw = _score(detector, card, manifest.split(val), settings)
-    card |= {**(facts or {}), "temperature": fit_temperature(raw.score, raw.target)}
+    card = card.changed(temperature=fit_temperature(raw.score, raw.target), fitted_on=val)
     calibrated = _score(detector, card, manifest.split(val), settings)
-    card["threshold"] = fit_threshold(calibrated.score, calibrated.target)
+    threshold = fit_threshold(calibrated.score, calibrated.target)
     scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
     measured = {val: calibrated, **scored}
-    card["verdict"] = _verdict(calibrated, measured, card["threshold"], max_error, settings)
+    folders = {sample.path.stem: sample.path.parent.name for sample in manifest}
+    verdict = {
+        "whole": measure_bands(
+            measured,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
+        )
+    }
+    if found is not None:
+        cut = {split: _score(detector, card, found.split(split), settings) for split in measured}
+        verdict["detected"] = measure_bands(
+            cut,
+            val,
+            threshold,
+            max_error=max_error,
+            max_false_alarm=max_false_alarm,
+            folders=folders,
+            resamples=settings.bootstrap,
+        )
     train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
+    kinds = {}
     if isinstance(detector, MFCLIP) and detector.prompts:
-        card["kinds"] = {
-            split: measure_kinds(detector, manifest.split(split), resize=card["resize"])
+        kinds = {
+            split: measure_kinds(detector, manifest.split(split), resize=card.resize)
             for split in measured
         }
-    card["jpeg_quality"] = shared_quality(train_faces, card["resize"])
     evaluations = {
         split: evaluate_scores(
             scores,
-            fitted_threshold=card["threshold"],
+            fitted_threshold=threshold,
             resamples=settings.bootstrap,
             ece_bins=settings.ece_bins,
-            config_fingerprint=card["config_fingerprint"],
+            config_fingerprint=card.config_fingerprint,
             manifest_fingerprint=manifest.split(split).fingerprint,
         )
         for split, scores in scored.items()
     }
-    card["metrics"] = {split: _merit(one) for split, one in evaluations.items()}
     model = _without_place(config.model)
-    card["config"]["model"]["pretrained"] = model.pretrained
+    # the manifest holds face crops, which are taken whole
+    card = card.changed(
+        **(facts or {}),
+        threshold=threshold,
+        verdict=verdict,
+        kinds=kinds,
+        jpeg_quality=None
+        if config.data.augment == "everyday"
+        else shared_quality(train_faces, card.resize),
+        metrics={split: _merit(one) for split, one in evaluations.items()},
+        config={**card.config, "model": model.model_dump(mode="json")},
+    )
     save_detector(detector, model, out, card=card, vision_only=True)
     for split, evaluation in evaluations.items():
         evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
@@ -110,42 +153,60 @@ def _without_place(model: ModelSettings) -> ModelSettings:
     return model.model_copy(update={"pretrained": "/".join(Path(model.pretrained).parts[-2:])})
 
 
-def _score(
-    detector: nn.Module, card: Mapping[str, Any], part: Manifest, settings: EvaluateSettings
-) -> Scores:
+def _score(detector: nn.Module, card: Card, part: Manifest, settings: EvaluateSettings) -> Scores:
     return score_manifest(
-        CalibratedDetector(detector, card["temperature"]),
+        CalibratedDetector(detector, card.temperature),
         part,
-        resize=card["resize"],
-        image_size=card["image_size"],
+        resize=card.resize,
+        image_size=int(getattr(detector, "image_size", 224)),
         batch_size=settings.batch_size,
         precision=settings.precision,
     ).scored
 
 
-def _verdict(
-    val: Scores,
-    measured: Mapping[str, Scores],
+def measure_bands(
+    scores: Mapping[str, Scores],
+    fitted_on: str,
     threshold: float,
+    *,
     max_error: float,
-    settings: EvaluateSettings,
-) -> dict[str, Any]:
-    """Fit the bands on validation and measure them everywhere."""
-    real_below, fake_from = bands = fit_bands(
-        val.score, val.target, val.groups, threshold=threshold, max_error=max_error
+    max_false_alarm: float | None = None,
+    folders: Mapping[str, str] | None = None,
+    resamples: int = 1000,
+) -> Bands:
+    """Fit the bands of the three verdicts on one split, and measure them on all.
+
+    Args:
+        scores: split to scores, all of faces that were come by in one way.
+        fitted_on: one of them.
+        threshold: see `mfclip.evaluate.verdicts.fit_bands`.
+        max_error: see `release`.
+        max_false_alarm: see `release`.
+        folders: file name without suffix to the source of the face, e.g. its folder; a crop's name
+            begins with that of its image (`mfclip.datasets.prepare`).
+        resamples: of the intervals; 0 gives none.
+    """
+    fit = scores[fitted_on]
+    names = [Path(sample.path).stem for sample in fit]
+    sources = [(folders or {}).get(name, (folders or {}).get(name.split("-")[0])) for name in names]
+    bounds = fit_bands(
+        fit.score,
+        fit.target,
+        fit.groups,
+        threshold=threshold,
+        max_error=max_error,
+        max_false_alarm=max_false_alarm,
+        sources=None if folders is None else [str(source) for source in sources],
     )
-    rates = {
-        split: verdict_rates(
-            scores.score, scores.target, scores.groups, bands=bands, resamples=settings.bootstrap
-        )
-        for split, scores in measured.items()
+    measured = {
+        split: verdict_rates(one.score, one.target, one.groups, bands=bounds, resamples=resamples)
+        for split, one in {fitted_on: fit, **scores}.items()
     }
-    return {
-        "real_below": real_below,
-        "fake_from": fake_from,
-        "max_error": max_error,
-        "rates": rates,
+    shares = {
+        split: {name: Share(**share) for name, share in rates.items()}
+        for split, rates in measured.items()
     }
+    return Bands(*bounds, "validation", max_error, shares)
 
 
 def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:

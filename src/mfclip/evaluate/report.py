@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mfclip.errors import InputError
 from mfclip.evaluate.bootstrap import FEW_GROUPS, Interval, bootstrap_intervals
 from mfclip.evaluate.metrics import FIGURES, Metrics, compute_metrics
-from mfclip.evaluate.scores import ScoredSample, Scores
+from mfclip.evaluate.scores import Pool, ScoredSample, Scores, Unit, video_scores
 from mfclip.runtime.provenance import Provenance, provenance
 from mfclip.runtime.whole_file import write_whole
 
@@ -85,6 +85,7 @@ class Evaluation:
         config_fingerprint: of the run that made the detector; None if unknown.
         manifest_fingerprint: of the scored manifest; None if unknown.
         provenance: versions, commit and machine.
+        pool: how a video's score is made of its frames'; None where pictures are counted.
     """
 
     split: str
@@ -96,6 +97,12 @@ class Evaluation:
     config_fingerprint: str | None
     manifest_fingerprint: str | None
     provenance: Provenance
+    pool: Pool | None = None
+
+    @property
+    def unit(self) -> Unit:
+        """What the metrics count."""
+        return "frame" if self.pool is None else "video"
 
     @property
     def overall(self) -> Metrics:
@@ -107,6 +114,8 @@ class Evaluation:
         return {
             "schema": SCHEMA,
             "split": self.split,
+            "unit": self.unit,
+            "pool": self.pool,
             "rows": [_row_dict(row) for row in self.rows],
             "errors": [{"path": path, "error": error} for path, error in self.errors],
             "bootstrap": {
@@ -135,7 +144,7 @@ class Evaluation:
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        title = f"{self.split}: {self.overall.num_real} reals, {self._caption()}"
+        title = f"{self._heading()}: {self.overall.num_real} reals, {self._caption()}"
         table = Table(
             title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD, padding=0
         )
@@ -158,7 +167,10 @@ class Evaluation:
         lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
         lines += [_cells(row) for row in self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.split}: {self._caption()}\n\n{table}\n"
+        return f"{self._heading()}: {self._caption()}\n\n{table}\n"
+
+    def _heading(self) -> str:
+        return self.split if self.pool is None else f"{self.split}, videos ({self.pool} of frames)"
 
     def _headings(self) -> list[str]:
         values = asdict(self.overall)
@@ -174,7 +186,7 @@ class Evaluation:
             if self.num_groups < FEW_GROUPS:
                 text += " (so few that it is too narrow)"
         if self.errors:
-            text += f"; {len(self.errors)} sample(s) not scored"
+            text += f"; {len(self.errors)} {'video' if self.pool else 'sample'}(s) not scored"
         reasons = sorted(set(self.overall.undefined.values()))
         return "; ".join([text, *(f"n/a = {reason}" for reason in reasons)])
 
@@ -182,6 +194,7 @@ class Evaluation:
 def evaluate_scores(
     scores: Scores,
     *,
+    pool: Pool | None = None,
     fitted_threshold: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -192,7 +205,9 @@ def evaluate_scores(
     """Compute every row of one split.
 
     Args:
-        scores: of one split; samples without a score are listed and left out.
+        scores: of one split, a row a picture; those without a score are listed and left out.
+        pool: joins the frames of each video to one row first, see `video_scores`; None counts
+            pictures.
         fitted_threshold: from `fit_threshold` on validation; None leaves its figures undefined.
         resamples: of the bootstrap over groups; 0 gives no intervals.
         seed: of the bootstrap.
@@ -207,6 +222,7 @@ def evaluate_scores(
     if len(splits) != 1:
         message = f"expected the scores of one split, but got [{', '.join(splits)}]"
         raise InputError(f"{message}; take one with scores.split(name)")
+    scores = scores if pool is None else video_scores(scores, pool)
     judged = scores.scored
 
     def measure(level: str, name: str, part: Scores) -> Row:
@@ -226,6 +242,7 @@ def evaluate_scores(
         config_fingerprint=config_fingerprint,
         manifest_fingerprint=manifest_fingerprint,
         provenance=provenance(),
+        pool=pool,
     )
 
 

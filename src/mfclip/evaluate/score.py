@@ -83,11 +83,12 @@ def score_dataset(
         workers: see there.
         progress: see there.
     """
-    loader = scoring_loader(dataset, batch_size, workers)
+    device = _device_of(detector)
+    loader = scoring_loader(dataset, batch_size, workers, device)
     scores: dict[int, float] = {}
     with evaluating(detector), torch.inference_mode():
         for batch in loader:
-            values = fake_scores(detector, batch.images, precision).tolist()
+            values = fake_scores(detector, batch.to(device).images, precision).tolist()
             scores.update(zip(batch.index.tolist(), values, strict=True))
             if progress is not None:
                 progress(len(scores) + len(loader.errors), len(dataset))
@@ -107,13 +108,17 @@ def fake_scores(
         images: RGB, pixel values in [0, 1], on any device.
         precision: of the detector; the softmax is in fp32.
     """
-    first = next(detector.parameters(), None)
-    device = torch.device("cpu") if first is None else first.device
+    device = _device_of(detector)
     dtype = _DTYPES.get(precision)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         logits = detector(images.to(device, non_blocking=True))
     fakes: Tensor = logits.float().softmax(dim=1)[:, 1]
     return fakes.cpu()
+
+
+def _device_of(detector: nn.Module) -> torch.device:
+    first = next(detector.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 @contextmanager

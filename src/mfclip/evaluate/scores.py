@@ -11,11 +11,13 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int64
 from numpy import ndarray
 
+from mfclip.datasets.splits import merge_identities
 from mfclip.errors import InputError, ManifestError
 from mfclip.labels import Labels, parse_label, parse_level
 from mfclip.runtime.whole_file import write_whole
@@ -33,6 +35,12 @@ COLUMNS = (
     "score",
     "error",
 )
+
+Unit: TypeAlias = Literal["frame", "video"]
+"""What a metric counts: pictures, or videos."""
+
+Pool: TypeAlias = Literal["mean", "median", "max"]
+"""How the scores of a video's frames become the video's score."""
 
 _POOLS: Mapping[str, Callable[[list[float]], float]] = {
     "mean": statistics.fmean,
@@ -117,8 +125,24 @@ class Scores:
 
     @property
     def groups(self) -> list[str]:
-        """Group of each sample."""
-        return [sample.group for sample in self.samples]
+        """What the bootstrap draws as one: a sample's group, joined over the frames of a video.
+
+        The frames of a video are never independent, even where a manifest gives each a group of its
+        own.
+        """
+        return merge_identities(
+            [
+                (sample.group,)
+                if sample.video_id is None
+                else (sample.group, f"\x7f{sample.video_id}")
+                for sample in self.samples
+            ]
+        )
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether any sample is a frame of a video."""
+        return any(sample.video_id is not None for sample in self.samples)
 
     def write(self, path: Path) -> None:
         """Write CSV, whole or not at all; scores keep every digit.
@@ -155,7 +179,7 @@ def read_scores(path: Path) -> Scores:
     return Scores(tuple(samples))
 
 
-def video_scores(scores: Scores, how: str = "mean") -> Scores:
+def video_scores(scores: Scores, how: Pool = "mean") -> Scores:
     """Pool the frames of each video into one row (mean: DeepfakeBench, GenD).
 
     Frames belong together if they share video id, split *and* all labels: manipulations of one
@@ -164,13 +188,8 @@ def video_scores(scores: Scores, how: str = "mean") -> Scores:
 
     Args:
         scores: one row a frame.
-        how: ``mean``, ``median`` or ``max`` of the frames' scores.
-
-    Raises:
-        InputError: another `how`.
+        how: mean, median or maximum of the frames' scores.
     """
-    if how not in _POOLS:
-        raise InputError(f"expected how to be one of [{', '.join(_POOLS)}], but got {how!r}")
     videos: dict[object, list[ScoredSample]] = {}
     for sample in scores:
         name = ("still", sample.path) if sample.video_id is None else ("video", sample.video_id)
@@ -178,7 +197,7 @@ def video_scores(scores: Scores, how: str = "mean") -> Scores:
     return Scores(tuple(_pool(frames, how) for frames in videos.values()))
 
 
-def _pool(frames: list[ScoredSample], how: str) -> ScoredSample:
+def _pool(frames: list[ScoredSample], how: Pool) -> ScoredSample:
     first = frames[0]
     values = [frame.score for frame in frames if frame.score is not None]
     score = _POOLS[how](values) if values else None

@@ -17,6 +17,9 @@ from mfclip.evaluate.metrics import ScoreArray, TargetArray, check_scores, is_on
 Groups: TypeAlias = Sequence[str] | Shaped[ndarray, " n"]
 Rates: TypeAlias = dict[str, dict[str, float | None]]
 
+MIN_SOURCE = 25
+"""Real faces of one source from which on its own share of false alarms counts."""
+
 RATES = (
     "false_alarm",
     "miss",
@@ -36,13 +39,17 @@ def fit_bands(
     *,
     threshold: float,
     max_error: float = 0.1,
+    max_false_alarm: float | None = None,
+    sources: Groups | None = None,
 ) -> tuple[float, float]:
     """Find the scores below which a face may be called real, and from which on fake.
 
     From the upper bound on at most `max_error` of the real faces lie, below the lower one at most
     `max_error` of the fakes; each is as near to the other as that allows. Faces of one group
     (person, video) are alike, so both shares are counted twice, by faces and with every group
-    counting the same, and the larger one must hold: one long video decides nothing alone.
+    counting the same, and the larger one must hold: one long video decides nothing alone. Where the
+    sources of the real faces are known, the limit must hold in each of them: a mean would hide
+    that the portraits of one studio are all called forged.
 
     Args:
         scores: probability of fake of the validation split; never of a test split.
@@ -51,13 +58,16 @@ def fit_bands(
         threshold: where both bounds go when a very good model lets them cross, moved just as far
             as the two error rates ask.
         max_error: between 0 and 0.5, a ratio.
+        max_false_alarm: the same for the real faces alone; `max_error` if omitted.
+        sources: where each face comes from, e.g. its data set; those with fewer real faces than
+            `MIN_SOURCE` are not looked at by themselves.
 
     Returns:
         Lower and upper bound. The upper one lies just above 1 where even a score of 1 errs too
         often: nothing is called fake then.
 
     Raises:
-        ConfigError: `max_error` is outside its range.
+        ConfigError: `max_error` or `max_false_alarm` is outside its range.
         InputError: only one class is there, or as in `mfclip.evaluate.metrics.compute_metrics`.
 
     Example:
@@ -66,8 +76,10 @@ def fit_bands(
         >>> fit_bands(scores, target, groups, threshold=0.3, max_error=0.0)
         (0.3125, 0.6875)
     """
-    if not 0 <= max_error < 0.5:  # noqa: PLR2004 - from one half on the bounds say nothing
-        raise ConfigError(f"expected max_error of at least 0 and below 0.5, but got {max_error}")
+    limit = max_error if max_false_alarm is None else max_false_alarm
+    for name, value in (("max_error", max_error), ("max_false_alarm", limit)):
+        if not 0 <= value < 0.5:  # noqa: PLR2004 - from one half on the bounds say nothing
+            raise ConfigError(f"expected {name} of at least 0 and below 0.5, but got {value}")
     check_scores(scores, target)
     if is_one_class(target):
         raise InputError("bands are fitted on real and fake faces; one of them is missing")
@@ -76,7 +88,14 @@ def fit_bands(
     cuts = np.concatenate([[0.0], middles, [math.nextafter(1, 2)]])
     is_real = target == 0
     alarms = 1 - _share_below(scores[is_real], names[is_real], cuts)
-    fake_from = float(cuts[np.argmax(alarms <= max_error + 1e-12)])
+    if sources is not None:
+        origin = np.asarray(sources)[is_real]
+        for source, count in zip(*np.unique(origin, return_counts=True), strict=True):
+            if count >= MIN_SOURCE:
+                own = origin == source
+                share = 1 - _share_below(scores[is_real][own], names[is_real][own], cuts)
+                alarms = np.maximum(alarms, share)
+    fake_from = float(cuts[np.argmax(alarms <= limit + 1e-12)])
     misses = _share_below(scores[~is_real], names[~is_real], cuts, largest=True)
     real_below = float(cuts[np.flatnonzero(misses <= max_error + 1e-12)[-1]])
     if real_below < fake_from:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,13 +15,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mfclip.card import Card
 from mfclip.config import EvaluateSettings, RunConfig, dump_toml
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import load_detector
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_dataset
-from mfclip.evaluate.scores import Scores, read_scores, video_scores
+from mfclip.evaluate.scores import Scores, Unit, read_scores
 from mfclip.experiment.cells import Cell, Trial, train_manifest, trial_manifest
 from mfclip.experiment.damage import DamagedFaces
 from mfclip.experiment.plan import Experiment
@@ -29,6 +31,7 @@ from mfclip.experiment.store import RESULT, SCHEMA, read_json, write_json
 from mfclip.runtime.device import find_device
 from mfclip.runtime.provenance import provenance
 from mfclip.runtime.whole_file import scratch_folder, write_whole
+from mfclip.train.log import PLAIN_EVERY
 from mfclip.train.loop import LAST, train
 from mfclip.weights import BEST
 
@@ -83,7 +86,8 @@ def run_cell(
     tests = []
     for number, trial in enumerate(cell.tests, start=1):
         notify(f"test {number} of {len(cell.tests)}: {trial.name}")
-        tests.append(_test(experiment, cell, trial, detector, card, folder))
+        tell = _tell_every(PLAIN_EVERY, notify)
+        tests.append(_test(experiment, cell, trial, detector, card, folder, tell))
     facts = {**_facts(cell, config, detector, card, part), "trained_in": reused}
     write_json(folder / RESULT, {**facts, "tests": tests})
     (folder / TRAINING / LAST).unlink(missing_ok=True)  # three times the weights, of no more use
@@ -128,7 +132,7 @@ def trial_dataset(manifest: Manifest, trial: Trial, *, resize: int, image_size: 
 
 
 def measure(
-    scores: Scores, unit: str, settings: EvaluateSettings, *, threshold: float | None
+    scores: Scores, unit: Unit, settings: EvaluateSettings, *, threshold: float | None
 ) -> Evaluation:
     """Compute the figures of a test on frames or on videos.
 
@@ -138,11 +142,14 @@ def measure(
         settings: of the bootstrap and the calibration error.
         threshold: fitted on the validation split's frames.
     """
-    pooled = video_scores(scores) if unit == "video" else scores
-    splits = "+".join(sorted({sample.split for sample in pooled}))
-    one = Scores(tuple(replace(sample, split=splits) for sample in pooled))
+    splits = "+".join(sorted({sample.split for sample in scores}))
+    one = Scores(tuple(replace(sample, split=splits) for sample in scores))
     return evaluate_scores(
-        one, fitted_threshold=threshold, resamples=settings.bootstrap, ece_bins=settings.ece_bins
+        one,
+        pool="mean" if unit == "video" else None,
+        fitted_threshold=threshold,
+        resamples=settings.bootstrap,
+        ece_bins=settings.ece_bins,
     )
 
 
@@ -180,25 +187,30 @@ def _test(
     cell: Cell,
     trial: Trial,
     detector: nn.Module,
-    card: dict[str, Any],
+    card: Card,
     folder: Path,
+    tell: Callable[[int, int], None],
 ) -> dict[str, Any]:
     settings = experiment.config(cell).evaluate
     part = trial_manifest(experiment.manifest, cell, trial)
     place = folder / "tests" / plain_name(trial.name)
     if not (place / SCORES).exists():
-        sizes = {"resize": card["resize"], "image_size": card["image_size"]}
-        dataset = trial_dataset(part, trial, **sizes)
+        image_size = experiment.config(cell).model.image_size
+        dataset = trial_dataset(part, trial, resize=card.resize, image_size=image_size)
         scores = score_dataset(
-            detector, dataset, batch_size=settings.batch_size, precision=settings.precision
+            detector,
+            dataset,
+            batch_size=settings.batch_size,
+            precision=settings.precision,
+            progress=tell,
         )
         scores.write(place / SCORES)
     scores = read_scores(place / SCORES)
     for unit in experiment.protocol.units:
-        evaluation = measure(scores, unit, settings, threshold=card["threshold"])
+        evaluation = measure(scores, unit, settings, threshold=card.threshold)
         evaluation = replace(
             evaluation,
-            config_fingerprint=card["config_fingerprint"],
+            config_fingerprint=card.config_fingerprint,
             manifest_fingerprint=part.fingerprint,
         )
         evaluation.write(place / f"metrics-{unit}.json")
@@ -213,8 +225,21 @@ def _test(
     }
 
 
+def _tell_every(seconds: float, notify: Notify) -> Callable[[int, int], None]:
+    """Say how far a test is, but not too often."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= seconds:
+            told = time.monotonic()
+            notify(f"  {done} of {total} faces")
+
+    return tell
+
+
 def _facts(
-    cell: Cell, config: RunConfig, detector: nn.Module, card: dict[str, Any], part: Manifest
+    cell: Cell, config: RunConfig, detector: nn.Module, card: Card, part: Manifest
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -228,8 +253,8 @@ def _facts(
         "model": config.model.name,
         "parameters": sum(p.numel() for p in detector.parameters()),
         "flops": count_flops(detector, config.model.image_size),
-        "epoch": card["epoch"],
-        "validation": card["validation"],
+        "epoch": card.epoch,
+        "validation": card.validation,
         "manifest": part.fingerprint,
         "images": {split: dict(part.split(split).counts()) for split in ("train", "val")},
         "device": str(next(detector.parameters()).device),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mfclip.data.dataset import FaceDataset, FaceItem, Key
-from mfclip.data.manifest import Manifest
-from mfclip.datasets.perturbed_copies import copy_name
+from mfclip.data.manifest import Manifest, inside_name
 from mfclip.media.images import read_image
 from mfclip.media.perturbations import BLOCK_UNIT, check_level, find_perturbation, perturb, seed_of
 from mfclip.media.transforms import Pixels, prepare_face
@@ -54,6 +53,6 @@ class DamagedFaces(FaceDataset):
     def _damaged(self, index: int) -> Pixels:
         path = self.manifest[index].path
         image = read_image(path)
-        name = copy_name(path, self.manifest.root)
+        name = inside_name(path, self.manifest.root)
         small = min(image.shape[:2]) < BLOCK_UNIT
         return perturb(image, self.kind, self.level, seed=seed_of(name), scale_blocks=small)

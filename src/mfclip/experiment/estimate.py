@@ -79,21 +79,6 @@ def estimate_experiment(experiment: Experiment, *, device: str = "auto") -> list
     return found
 
 
-def words(seconds: float) -> str:
-    """Write a duration so that its size can be seen.
-
-    Example:
-        >>> [words(s) for s in (42.0, 300.0, 5400.0, 400_000.0, float("nan"))]
-        ['42 s', '5 min', '1.5 h', '4.6 days', '?']
-    """
-    if math.isnan(seconds):
-        return "?"
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or (unit == "h" and seconds >= size):
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _measure(
     config: RunConfig, part: Manifest, tests: list[tuple[Trial, Manifest]], device: str
 ) -> Speed | str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mfclip.config import RunConfig, build_config
-from mfclip.data.manifest import Manifest, check_files, read_manifest
+from mfclip.data.manifest import Manifest, check_files, read_manifest, settle_framing
 from mfclip.detectors import DETECTORS
 from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.experiment.cells import Cell, cell_config, cells, trial_manifest
@@ -93,6 +93,7 @@ def plan_experiment(
         MissingExtraError: a kind of damage needs a package that is not installed.
     """
     base = _own_base(base or {})
+    settle_framing(build_config(base).data, manifest)  # before hours of training, not after
     found = cells(protocol, manifest, rows=rows, trains=trains, tests=tests, seeds=seeds)
     reasons = {cell.row: skip_reason(cell_config(cell, base)) for cell in found}
     chosen = tuple(cell for cell in found if reasons[cell.row] is None)
@@ -150,12 +151,22 @@ def join_manifests(paths: Sequence[Path], *, root: Path | None = None) -> Manife
         root: folder that their relative paths start from; each manifest's own if omitted.
 
     Raises:
-        ManifestError: none is given, or one cannot be read.
+        ManifestError: none is given, one cannot be read, or their faces were not cut alike.
     """
     if not paths:
         raise ManifestError("expected at least one manifest, but got none")
     parts = [read_manifest(path, root=root) for path in paths]
-    return Manifest(tuple(sample for part in parts for sample in part), parts[0].root)
+    framings = {part.framing: path for part, path in zip(parts, paths, strict=True)}
+    framings.pop(None, None)
+    if len(framings) > 1:
+        listed = "; ".join(f"{path}: {framing}" for framing, path in framings.items())
+        raise ManifestError(
+            f"the faces of the manifests were not cut alike ({listed}); prepare them anew with one "
+            "--margin"
+        )
+    framing = next(iter(framings), None)
+    samples = tuple(sample for part in parts for sample in part)
+    return Manifest(samples, parts[0].root, framing)
 
 
 def _own_base(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,7 @@ class Subset(Settings):
     manipulation: tuple[str, ...] = ()  # level 2, any of them; empty = all
     family: tuple[str, ...] = ()  # level 3, likewise
     generator: tuple[str, ...] = ()  # level 4, likewise
+    video: tuple[str, ...] = ()  # patterns of the fakes' video ids, e.g. */cdf/*; empty = all
     real: tuple[str, ...] = ()  # sources of the real faces; empty = all
 
     def holds(self, sample: Sample) -> bool:
@@ -43,7 +45,9 @@ class Subset(Settings):
         if not labels.is_fake:
             return not self.real or labels.generator in self.real
         chosen = ((getattr(self, level), getattr(labels, level)) for level in FAKE_LEVELS)
-        return all(not wanted or value in wanted for wanted, value in chosen)
+        if not all(not wanted or value in wanted for wanted, value in chosen):
+            return False
+        return not self.video or any(fnmatchcase(sample.video_id or "", p) for p in self.video)
 
 
 class Row(Settings):
@@ -75,6 +79,7 @@ class Protocol(Settings):
     test_splits: tuple[str, ...] = ("test",)  # of fakes and real faces, in all tests
     diagonal: bool = True  # also test on the set that trained (same name)
     balanced: bool = True  # as many real as fake in every test
+    domains: bool = False  # the tests are data sets of their own: report Cross-AUC over them
     units: tuple[Literal["frame", "video"], ...] = ("frame",)  # what the figures are computed on
     seeds: tuple[int, ...] = (0,)  # of training
     test_seed: int = 0  # of the draw of the balanced tests; the same for all cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mfclip.experiment.report_page import to_html
@@ -14,19 +15,20 @@ from mfclip.runtime.whole_file import write_whole
 NAMES = ("report.md", "report.csv", "report.tex", "report.html")
 
 
-def write_report(folder: Path) -> Results:
+def write_report(folder: Path, others: Sequence[Path] = ()) -> Results:
     """Write ``report.md``, ``report.csv``, ``report.tex`` and ``report.html`` into a folder.
 
     Args:
         folder: of an experiment; some of its cells may be missing.
+        others: folders with more cells of the same experiment, as of other machines.
 
     Returns:
         What the report says.
 
     Raises:
-        InputError: the folder holds no experiment, or a damaged file.
+        InputError: a folder holds no experiment, another one, or a damaged file.
     """
-    store = Store(folder)
+    store = Store(folder, others)
     results, notes = read_results(store), Notes()
     sections, size = build_sections(results, notes), size_table(results, notes)
     texts = (

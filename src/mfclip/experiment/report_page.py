@@ -157,7 +157,7 @@ def _tests(run: Mapping[str, Any], results: Results, store: Store) -> str:
 def _test_cells(metrics: Mapping[str, Any]) -> Sequence[str]:
     overall = metrics["rows"][0]
     counts = (overall["num_real"], overall["num_fake"], len(metrics["errors"]))
-    figures = (_percent(overall["figures"][m], overall["intervals"].get(m)) for m in METRICS)
+    figures = (_percent(overall["figures"].get(m), overall["intervals"].get(m)) for m in METRICS)
     return [*map(str, counts), *figures]
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mfclip.experiment.results import METRICS, Entry, Results
 from mfclip.experiment.tables import CAPTION, Notes, Section, Table, Value
@@ -60,6 +60,11 @@ def to_csv(results: Results) -> str:
     writer.writerow(CSV_COLUMNS)
     for entry in results.entries:
         writer.writerows(_csv_lines(entry))
+    for each in results.crossed:
+        for name, figure in each.figures.items():
+            head = [each.row, each.train, "all tests", "all tests", "", 0, each.unit, name]
+            numbers = (figure.mean, figure.spread, figure.low, figure.high)
+            writer.writerow([*head, *_csv_numbers(each.seeds, numbers), "", "", "", ""])
     return text.getvalue()
 
 
@@ -147,10 +152,14 @@ def _csv_lines(entry: Entry) -> Iterator[list[object]]:
             entry.level,
             entry.unit,
             metric,
-            " ".join(map(str, entry.seeds)),
-            *("" if math.isnan(number) else f"{100 * number:.4f}" for number in numbers),
+            *_csv_numbers(entry.seeds, numbers),
             entry.num_real,
             entry.num_fake,
             "" if paper is None or paper.value is None else paper.printed,
             "" if paper is None else "; ".join(paper.notes),
         ]
+
+
+def _csv_numbers(seeds: Sequence[int], numbers: Sequence[float]) -> list[str]:
+    percent = ("" if math.isnan(number) else f"{100 * number:.4f}" for number in numbers)
+    return [" ".join(map(str, seeds)), *percent]

@@ -21,8 +21,16 @@ METRICS = {
     "accuracy_fitted": "ACC at the threshold fitted on validation",
     "ap": "AP",
     "eer": "EER",
+    "polarisation": "Polarisation (distance between the scores of reals and fakes)",
 }
 """Figures of a report, with their headings."""
+
+CROSSED = {
+    "cross_auc": "Cross-AUC",
+    "mean_auc": "mean AUC",
+    "mean_polarisation": "mean polarisation",
+}
+"""Figures over all tests together, with their headings; see `mfclip.evaluate.cross_auc`."""
 
 LOWER_IS_BETTER = frozenset({"eer"})
 
@@ -78,6 +86,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Crossed:
+    """A row's figures over all clean tests of a protocol whose tests are data sets of their own.
+
+    Attributes:
+        row: name of the row.
+        train: name of the training set.
+        unit: ``frame`` or ``video``.
+        tests: number of tests.
+        seeds: of training.
+        figures: keys of `CROSSED`; without intervals.
+    """
+
+    row: str
+    train: str
+    unit: str
+    tests: int
+    seeds: tuple[int, ...]
+    figures: Mapping[str, Figure]
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """All that a report says.
 
@@ -87,6 +116,7 @@ class Results:
         runs: results of the finished cells, in the order of the protocol.
         entries: figures, by row, training set, unit and test in the order of the protocol.
         absent: row or cell -> why there are no figures of it.
+        crossed: figures over all tests; empty unless the protocol's tests are `domains`.
     """
 
     description: Mapping[str, Any]
@@ -94,6 +124,7 @@ class Results:
     runs: Sequence[Mapping[str, Any]]
     entries: Sequence[Entry]
     absent: Mapping[str, str]
+    crossed: Sequence[Crossed] = ()
 
     def find(self, row: str, train: str, unit: str = "frame") -> list[Entry]:
         """Return the tests of a row that was trained on one set."""
@@ -120,6 +151,7 @@ def read_results(store: Store) -> Results:
         runs=runs,
         entries=tuple(_entries(store, protocol, runs)),
         absent=_absent(store, protocol, description["settings"], runs),
+        crossed=tuple(_crossed(store, protocol, runs)) if protocol.domains else (),
     )
 
 
@@ -135,13 +167,46 @@ def summarise(values: Sequence[float], lows: Sequence[float], highs: Sequence[fl
     return Figure(mean, spread, low, high)
 
 
-def _entries(
-    store: Store, protocol: Protocol, runs: Sequence[Mapping[str, Any]]
-) -> Iterator[Entry]:
+def _by_row(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Join the seeds of each row and training set."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         groups.setdefault((run["row"], run["train"]), []).append(run)
-    for seeds in groups.values():
+    return list(groups.values())
+
+
+def _crossed(
+    store: Store, protocol: Protocol, runs: Sequence[Mapping[str, Any]]
+) -> Iterator[Crossed]:
+    """Average the tests of each run, then the runs of each row."""
+    for seeds in _by_row(runs):
+        clean = [test for test in seeds[0]["tests"] if test["perturbation"] is None]
+        if len(clean) < 2:  # noqa: PLR2004 - one is no mixture
+            continue
+        for unit in protocol.units:
+            values: dict[str, list[float]] = {name: [] for name in CROSSED}
+            for run in seeds:
+                figures = [
+                    read_metrics(store, run, test, unit)["rows"][0]["figures"]
+                    for test in run["tests"]
+                    if test["perturbation"] is None
+                ]
+                aucs = float(np.mean([_number(each["auc"]) for each in figures]))
+                apart = float(np.mean([_number(each.get("polarisation")) for each in figures]))
+                values["mean_auc"].append(aucs)
+                values["mean_polarisation"].append(apart)
+                values["cross_auc"].append((aucs + apart) / 2)
+            nothing = [math.nan] * len(seeds)
+            joined = {name: summarise(each, nothing, nothing) for name, each in values.items()}
+            head = seeds[0]
+            numbers = tuple(run["seed"] for run in seeds)
+            yield Crossed(head["row"], head["train"], unit, len(clean), numbers, joined)
+
+
+def _entries(
+    store: Store, protocol: Protocol, runs: Sequence[Mapping[str, Any]]
+) -> Iterator[Entry]:
+    for seeds in _by_row(runs):
         for unit in protocol.units:
             for number in range(len(seeds[0]["tests"])):
                 yield _entry(store, protocol, seeds, unit, number)
@@ -191,7 +256,7 @@ def _figure(overall: Sequence[Mapping[str, Any]], name: str) -> Figure:
     nothing = {"low": None, "high": None}
     bounds = [row["intervals"].get(name, nothing) for row in overall]
     return summarise(
-        [_number(row["figures"][name]) for row in overall],
+        [_number(row["figures"].get(name)) for row in overall],
         [_number(bound["low"]) for bound in bounds],
         [_number(bound["high"]) for bound in bounds],
     )

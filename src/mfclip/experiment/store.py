@@ -5,14 +5,20 @@
     DIR/experiment.json          protocol, shared settings, data; written first
     DIR/cells/KEY/               a finished cell, moved here whole
     DIR/unfinished/KEY/          one that is under way, or that failed (failure.json)
+    DIR/locks/KEY.lock           held by the process that works on a cell
+
+Several processes, on one machine or on several that share the folder, work in it at once: each
+takes the cells that nobody holds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +26,11 @@ from mfclip.config import build_config
 from mfclip.errors import ConfigError, InputError
 from mfclip.experiment.plan import Experiment
 from mfclip.experiment.protocols import Protocol
+from mfclip.runtime.lock import try_lock
 from mfclip.runtime.whole_file import write_whole
+
+SHARED = ("protocol", "settings", "tests", "data")
+"""Keys of the description that must be the same for cells that stand in one table."""
 
 SCHEMA = 1
 """Version of the JSON files; rises when a key changes its meaning or goes."""
@@ -31,14 +41,17 @@ FAILURE = "failure.json"
 
 
 class Store:
-    """Reads and writes the folder of an experiment.
+    """Reads and writes the folder of an experiment; reads several that are parts of one.
 
     Args:
         root: the folder; it need not exist.
+        others: folders with more finished cells of the same experiment, to be read only. Of a cell
+            that several hold the first counts.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, others: Sequence[Path] = ()) -> None:
         self.root = root
+        self._parts = tuple(Store(other) for other in others)
 
     def begin(self, experiment: Experiment) -> None:
         """Write what all cells share, or check that the folder's cells share it.
@@ -64,20 +77,32 @@ class Store:
         """Read what all cells share.
 
         Raises:
-            InputError: the folder holds no experiment, or a damaged one.
+            InputError: the folder holds no experiment, or a damaged one, or another part is none of
+                the same experiment.
         """
         path = self.root / DESCRIPTION
         if not path.is_file():
             raise InputError(f"no experiment in {self.root}; start one with mfclip experiment run")
-        return read_json(path)
+        own = read_json(path)
+        for part in self._parts:
+            other = part.description()
+            differing = [key for key in SHARED if other.get(key) != own.get(key)]
+            if differing:
+                raise InputError(
+                    f"{self.root} and {part.root} hold experiments with another "
+                    f"{', '.join(differing)}, which cannot stand in one report"
+                )
+        return own
 
     def protocol(self) -> Protocol:
         """Return the protocol that the folder's cells belong to."""
         return Protocol.model_validate(self.description()["protocol"])
 
     def finished(self, key: str) -> Path:
-        """Folder of a finished cell."""
-        return self.root / "cells" / key
+        """Folder of a finished cell, in whichever part holds it."""
+        own = self.root / "cells" / key
+        found = (part.finished(key) for part in self._parts if part.is_finished(key))
+        return own if (own / RESULT).is_file() else next(found, own)
 
     def unfinished(self, key: str) -> Path:
         """Folder of a cell that is under way."""
@@ -93,6 +118,25 @@ class Store:
         self.finished(key).parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.unfinished(key), self.finished(key))
 
+    def claim(self, key: str) -> AbstractContextManager[bool]:
+        """Hold a cell while the block runs, if no other process does; yields whether it is held."""
+        return try_lock(self.root / "locks" / f"{key}.lock")
+
+    def now(self) -> float:
+        """Return the time by the clock that the folder's files go by, seconds since 1970.
+
+        The machines that share a folder may disagree, so a file made here is asked.
+        """
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".now-") as file:
+            return os.stat(file.name).st_mtime
+
+    def failed_since(self, key: str, time: float) -> str | None:
+        """Return why a cell failed, if that was after a time by `now`; else None."""
+        path = self.unfinished(key) / FAILURE
+        if not path.is_file() or path.stat().st_mtime < time:
+            return None
+        return str(read_json(path)["reason"])
+
     def fail(self, key: str, error: Exception) -> None:
         """Keep the reason of a failure beside what the cell has done so far."""
         text = "".join(traceback.format_exception(error))
@@ -101,12 +145,21 @@ class Store:
 
     def results(self) -> list[dict[str, Any]]:
         """Return the results of all finished cells, by name of their folders."""
-        return [read_json(path) for path in sorted(self.root.glob(f"cells/*/{RESULT}"))]
+        stores = (self, *self._parts)
+        found = {path.parent.name for store in stores for path in store._files("cells", RESULT)}
+        return [read_json(self.finished(key) / RESULT) for key in sorted(found)]
 
     def failures(self) -> dict[str, str]:
-        """Return the reason of each cell that failed when it was last tried."""
-        found = sorted(self.root.glob(f"unfinished/*/{FAILURE}"))
-        return {path.parent.name: str(read_json(path)["reason"]) for path in found}
+        """Return the reason of each unfinished cell that failed when it was last tried."""
+        found = {
+            path.parent.name: str(read_json(path)["reason"])
+            for store in (self, *self._parts)
+            for path in store._files("unfinished", FAILURE)
+        }
+        return {k: found[k] for k in sorted(found) if not (self.finished(k) / RESULT).is_file()}
+
+    def _files(self, folder: str, name: str) -> list[Path]:
+        return sorted(self.root.glob(f"{folder}/*/{name}"))
 
 
 def reason_of(error: Exception) -> str:
@@ -146,7 +199,7 @@ def read_json(path: Path, *, schema: int = SCHEMA) -> dict[str, Any]:
 
 
 def _shared(experiment: Experiment) -> dict[str, Any]:
-    """What must not differ between cells that stand in one table, as JSON gives it back."""
+    """Return what must not differ between cells in one table, as JSON gives it back: `SHARED`."""
     content = {
         "protocol": experiment.protocol.model_dump(mode="json"),
         "settings": build_config(experiment.base).model_dump(

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from mfclip.experiment.paper import PaperCell, find_paper_cell
 from mfclip.experiment.protocols import plain_name
-from mfclip.experiment.results import LOWER_IS_BETTER, METRICS, Entry, Figure, Results
+from mfclip.experiment.results import (
+    CROSSED,
+    LOWER_IS_BETTER,
+    METRICS,
+    Crossed,
+    Entry,
+    Figure,
+    Results,
+)
 
 CAPTION = (
     "Figures are in percent. With several seeds: mean \N{PLUS-MINUS SIGN} standard deviation over "
@@ -120,6 +128,32 @@ def build_sections(results: Results, notes: Notes) -> list[Section]:
         title = ", ".join(filter(None, words))
         tables = tuple(_table(metric, entries, notes) for metric in METRICS)
         sections.append(Section(title, _sizes(entries), tables))
+    return sections + _crossed_sections(results)
+
+
+def _crossed_sections(results: Results) -> list[Section]:
+    """Arrange the figures over all tests, a section for each training set and unit."""
+    groups: dict[tuple[str, str], list[Crossed]] = {}
+    for each in results.crossed:
+        groups.setdefault((each.train, each.unit), []).append(each)
+    sections = []
+    for (train, unit), rows in groups.items():
+        best = {name: _best(name, [row.figures[name] for row in rows]) for name in CROSSED}
+        lines = []
+        for row in rows:
+            values = [_own(row.figures[name]) for name in CROSSED]
+            marked = [
+                replace(value, is_best=value.text.split(" ")[0] == best[name])
+                for name, value in zip(CROSSED, values, strict=True)
+            ]
+            lines.append(Line(row.row, anchor(row.row, train), tuple(marked)))
+        table = Table("cross_auc", CROSSED["cross_auc"], tuple(CROSSED.values()), tuple(lines))
+        several = f", {unit}s" if len(results.protocol.units) > 1 else ""
+        words = (
+            f"Over all {rows[0].tests} tests: half the mean AUC and half the mean distance between "
+            "the scores of reals and fakes (mfclip.evaluate.cross_auc)."
+        )
+        sections.append(Section(f"Trained on {train}, over all tests{several}", words, (table,)))
     return sections
 
 
@@ -156,7 +190,10 @@ def _table(metric: str, entries: Sequence[Entry], notes: Notes) -> Table:
     tests = list(dict.fromkeys(entry.test for entry in entries))
     rows = list(dict.fromkeys(entry.row for entry in entries))
     found = {(entry.row, entry.test): entry for entry in entries}
-    best = {test: _best(metric, [e for e in entries if e.test == test]) for test in tests}
+    best = {
+        test: _best(metric, [e.figures[metric] for e in entries if e.test == test])
+        for test in tests
+    }
     printed = {test: any(metric in e.paper for e in entries if e.test == test) for test in tests}
     columns, lines = [], []
     for test in tests:
@@ -184,9 +221,9 @@ def _own(figure: Figure) -> Value:
     return Value(text, f"[{100 * figure.low:.1f}, {100 * figure.high:.1f}]" if known else "")
 
 
-def _best(metric: str, entries: Iterable[Entry]) -> str | None:
+def _best(metric: str, column: Iterable[Figure]) -> str | None:
     """Best mean of a column as it is written; None if there is nothing to compare."""
-    figures = [e.figures[metric] for e in entries if not math.isnan(e.figures[metric].mean)]
+    figures = [figure for figure in column if not math.isnan(figure.mean)]
     if len(figures) < 2:  # noqa: PLR2004 - one is no contest
         return None
     choose = min if metric in LOWER_IS_BETTER else max

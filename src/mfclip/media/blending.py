@@ -10,6 +10,8 @@ function is fixed by the state of `rng`. Only NumPy and Pillow are needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
@@ -163,6 +165,27 @@ def hull_mask(landmarks: Float[np.ndarray, "n 2"], h: int, w: int) -> Float[np.n
             f"{len(landmarks)} with values {landmarks.tolist()[:3]}; leave the mask out instead"
         )
     return _polygon(_convex_hull(landmarks), h, w)
+
+
+def landmark_mask(
+    landmarks: Sequence[tuple[float, float]], h: int, w: int, rng: np.random.Generator
+) -> Float[np.ndarray, "{h} {w}"]:
+    """Draw a face's region from its five landmarks: the inner face, or the face with chin and brow.
+
+    Args:
+        landmarks: eyes, tip of the nose, corners of the mouth; x and y as shares of the sides.
+        h: height of the picture in pixels.
+        w: width of the picture in pixels.
+        rng: decides how far the region reaches beyond the landmarks.
+    """
+    points = np.array(landmarks, np.float64) * (w, h)
+    middle = points.mean(0)
+    eyes, mouth = points[:2].mean(0), points[3:].mean(0)
+    # brow above the eyes and chin below the mouth, about as far again (ArcFace's mean face)
+    brow, chin = points[:2] - 0.45 * (mouth - eyes), mouth + 0.75 * (mouth - eyes)
+    outline = np.vstack([points, brow, chin[None]])
+    reach = rng.uniform(1.0, 1.4)
+    return hull_mask(middle + reach * (outline - middle), h, w)
 
 
 def splice(

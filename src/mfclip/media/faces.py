@@ -164,11 +164,26 @@ def crop_face(
         InputError: the array is no such picture, or the landmarks lie in one point.
     """
     check_image(image)
-    matrix = alignment(face, size=size, margin=margin) if align else _square(face, size, margin)
+    matrix = crop_matrix(face, size=size, margin=margin, align=align)
     reduction = math.hypot(matrix[0, 0], matrix[1, 0])
     if not 0 < reduction < math.inf:
         raise InputError("the landmarks of this face lie in one point; it cannot be cut out")
     return _resample(image, matrix, size, max(1, math.ceil(reduction - 1e-6)))
+
+
+def crop_matrix(face: Face, *, size: int, margin: float, align: bool) -> NDArray[np.float64]:
+    """Map of positions in the crop to positions in the picture; see `crop_face` and `alignment`."""
+    return alignment(face, size=size, margin=margin) if align else _square(face, size, margin)
+
+
+def place_in_crop(
+    face: Face, *, margin: float = 1.3, align: bool = True
+) -> tuple[tuple[float, float], ...]:
+    """Landmarks of a face in its crop, x and y as shares of the crop's side."""
+    matrix = crop_matrix(face, size=1, margin=margin, align=align)
+    points = np.array(face.landmarks) - matrix[:, 2]
+    places = np.linalg.solve(matrix[:, :2], points.T).T
+    return tuple((float(x), float(y)) for x, y in places)
 
 
 def alignment(face: Face, *, size: int, margin: float) -> NDArray[np.float64]:

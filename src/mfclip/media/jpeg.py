@@ -1,21 +1,20 @@
-"""JPEG as a trace of its own: the quality a file was saved with, and saving a face alike.
+"""JPEG files: the quality one was saved with, how much work it is to decode, and saving a face so.
 
 A detector learns the noise of its training files, compression included. A face that was cut out of
-a picture and scaled has none of it, and may for that alone look forged.
+an image and scaled has none of it, and may for that alone look forged.
 """
 
 from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
-
-from mfclip.errors import InputError
-from mfclip.media.transforms import Pixels
+from jaxtyping import UInt8
+from PIL import Image
 
 BASE_TABLE = np.array(
     [
@@ -34,21 +33,45 @@ LARGEST_STEP = 255
 LOOKED_AT = 500
 """Files from which `shared_quality` tells how all were saved."""
 
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+"""A marker that is neither a stuffed byte nor a restart: what ends a scan's compressed data."""
 
-def jpeg_quality(data: bytes | Path) -> float | None:
-    """Estimate the quality a JPEG file was last saved with, from its quantisation table.
+_BARE = b"\x01\xd8"
+"""Markers that no length follows (TEM, SOI)."""
+
+
+def quality_of(tables: Mapping[int, Sequence[int]]) -> float | None:
+    """Estimate the quality a JPEG file was last saved with, from its quantisation tables.
+
+    Args:
+        tables: number -> 64 steps; the first one is that of the brightness.
 
     Returns:
-        1 to 100 on libjpeg's scale; other makers' tables get the nearest. None for another format.
+        1 to 100 on libjpeg's scale; other makers' tables get the nearest. None without tables.
     """
-    source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with Image.open(source) as image:
-        if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
-            return None
-        table = np.array(image.quantization[min(image.quantization)], np.float64)
+    if not tables:
+        return None
+    table = np.array(tables[min(tables)], np.float64)
     free = table < LARGEST_STEP
     scale = float(np.median((100 * table / BASE_TABLE)[free if free.any() else ~free]))
     return min(max(100 - scale / 2 if scale <= 100 else 5000 / scale, 1.0), 100.0)  # noqa: PLR2004
+
+
+def count_scans(content: bytes) -> int:
+    """Count the scans of a JPEG file, each of which costs a pass over all its coefficients.
+
+    Walks from segment to segment as a decoder does, so that what lies inside a segment (a preview)
+    or behind the end (a video, a second image) does not count.
+    """
+    scans, place = 0, 0
+    while (found := _MARKER.search(content, place)) is not None:
+        marker, place = found[1], found.end()
+        if marker == b"\xd9":
+            break
+        if marker not in _BARE:
+            scans += marker == b"\xda"
+            place += max(2, int.from_bytes(content[place : place + 2], "big"))
+    return scans
 
 
 def shared_quality(paths: Sequence[Path], side: int) -> int | None:
@@ -65,10 +88,10 @@ def shared_quality(paths: Sequence[Path], side: int) -> int | None:
     qualities = set()
     for path in chosen:
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("JPEG",)) as image:
                 fits = image.size == (side, side)
-            quality = jpeg_quality(path)
-        except (OSError, InputError):
+                quality = quality_of(getattr(image, "quantization", {}))
+        except OSError:
             return None
         if not fits or quality is None:
             return None
@@ -76,14 +99,14 @@ def shared_quality(paths: Sequence[Path], side: int) -> int | None:
     return qualities.pop() if len(qualities) == 1 else None
 
 
-def save_as_jpeg(face: Pixels, quality: int) -> Pixels:
+def save_as_jpeg(face: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
     """Save as JPEG (colour at half size, as is usual) and read again.
 
     Args:
-        face: RGB uint8.
+        face: RGB.
         quality: 1 to 100.
     """
     buffer = io.BytesIO()
     Image.fromarray(face).save(buffer, "JPEG", quality=quality)
-    with Image.open(buffer) as image:
+    with Image.open(buffer, formats=("JPEG",)) as image:
         return np.asarray(image.convert("RGB"))

@@ -260,7 +260,7 @@ def _video(
             clip.mux(stream.encode(frame))
         clip.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as clip:
+    with av.open(file, format="mp4") as clip:
         frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
     middle: np.ndarray = frames[CLIP_FRAMES // 2][:h, :w]
     return np.ascontiguousarray(middle)
@@ -270,7 +270,7 @@ def _encode(image: Image.Image, file_format: str, quality: int) -> UInt8[np.ndar
     """Write a lossy file, chroma at half resolution, and read it back."""
     file = io.BytesIO()
     image.save(file, file_format, quality=quality)
-    with Image.open(file) as decoded:
+    with Image.open(file, formats=(file_format,)) as decoded:
         return np.array(decoded.convert("RGB"))
 
 

@@ -19,6 +19,9 @@ from mfclip.media.perturbations import LEVELS, PERTURBATIONS, perturb
 
 Pixels: TypeAlias = UInt8[np.ndarray, "_ _ 3"]
 """RGB, values in [0, 255]; `_` because input and output of one function may differ in size."""
+
+Layers: TypeAlias = Pixels | UInt8[np.ndarray, "_ _ 4"]
+"""RGB, or RGB and a mask that goes through whatever moves pixels and through nothing else."""
 AugmentLevel: TypeAlias = Literal["none", "light", "strong", "perturb", "everyday"]
 
 SCALE_CHANCE, JITTER_CHANCE = 0.2, 0.3
@@ -28,12 +31,12 @@ PERTURB_CHANCE = 0.5
 """Share of faces that ``perturb`` damages, real and fake alike."""
 
 
-def centre_square(image: Pixels) -> Pixels:
+def centre_square(image: Layers) -> Layers:
     """Cut the largest square around the middle; a view."""
     return centre_crop(image, min(image.shape[:2]))
 
 
-def centre_crop(image: Pixels, size: int) -> Pixels:
+def centre_crop(image: Layers, size: int) -> Layers:
     """Cut `size` x `size` pixels around the middle; a view.
 
     Raises:
@@ -44,7 +47,7 @@ def centre_crop(image: Pixels, size: int) -> Pixels:
     return image[top : top + size, left : left + size]
 
 
-def random_crop(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+def random_crop(image: Layers, size: int, rng: np.random.Generator) -> Layers:
     """Cut `size` x `size` pixels anywhere, every place equally likely; a view.
 
     Raises:
@@ -55,12 +58,12 @@ def random_crop(image: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     return image[top : top + size, left : left + size]
 
 
-def flip(image: Pixels) -> Pixels:
+def flip(image: Layers) -> Layers:
     """Exchange left and right; a view."""
     return image[:, ::-1]
 
 
-def resize_short_side(image: Pixels, size: int) -> Pixels:
+def resize_short_side(image: Layers, size: int) -> Layers:
     """Scale so that the shorter side has `size` pixels (antialiased bicubic).
 
     A picture that already has that size is returned as it is: resampling wipes out fine traces.
@@ -72,7 +75,7 @@ def resize_short_side(image: Pixels, size: int) -> Pixels:
     return _resize(image, max(1, round(height * size / short)), max(1, round(width * size / short)))
 
 
-def prepare_face(image: Pixels, *, resize: int, image_size: int) -> Pixels:
+def prepare_face(image: Layers, *, resize: int, image_size: int) -> Layers:
     """Turn a picture into a model input, nothing random: square, scale, centre crop.
 
     Args:
@@ -88,17 +91,17 @@ def prepare_face(image: Pixels, *, resize: int, image_size: int) -> Pixels:
 
 
 def augment(
-    image: Pixels,
+    image: Layers,
     *,
     resize: int,
     image_size: int,
     level: AugmentLevel,
     rng: np.random.Generator,
-) -> Pixels:
+) -> Layers:
     """Turn a picture into a training input.
 
     Args:
-        image: a face of any size.
+        image: a face of any size, with its mask as fourth channel if there is one.
         resize: side in pixels of the square before the crop.
         image_size: side in pixels of the result.
         level: ``none`` is `prepare_face`; ``light`` crops anywhere and mirrors half of the faces;
@@ -121,7 +124,7 @@ def augment(
     strong = level == "strong"
     image = resize_short_side(centre_square(image), resize)
     if level == "everyday":
-        image = zoom(pass_on(image, rng), image_size, rng)
+        image = zoom(_recolour(image, pass_on, rng), image_size, rng)
         return flip(image) if rng.random() < 0.5 else image  # noqa: PLR2004
     if strong and rng.random() < SCALE_CHANCE:
         image = resize_short_side(image, max(image_size, round(resize * rng.uniform(0.9, 1.1))))
@@ -129,8 +132,18 @@ def augment(
     if rng.random() < 0.5:  # noqa: PLR2004
         image = flip(image)
     if level == "perturb" and rng.random() < PERTURB_CHANCE:
-        return _perturb_somehow(image, rng)
-    return _degrade(image, rng) if strong else image
+        return _recolour(image, _perturb_somehow, rng)
+    return _recolour(image, _degrade, rng) if strong else image
+
+
+def _recolour(
+    image: Layers,
+    change: Callable[[Pixels, np.random.Generator], Pixels],
+    rng: np.random.Generator,
+) -> Layers:
+    """Change colours and leave the mask, which knows none, as it is."""
+    changed = change(image[..., :3], rng)
+    return changed if image.shape[2] == 3 else np.dstack([changed, image[..., 3]])  # noqa: PLR2004
 
 
 def check_sizes(resize: int, image_size: int) -> None:
@@ -208,7 +221,7 @@ FILTERS = (
 )
 """How programs resample; nobody knows which one an image has met."""
 
-CLEAN_CHANCE = 0.25
+CLEAN_CHANCE = 0.4
 """Share of faces that `pass_on` leaves as they are."""
 
 
@@ -251,7 +264,7 @@ MAX_ZOOM_OUT, MAX_ZOOM_IN, MAX_TURN = 1.2, 0.72, 8.0
 """Sides of the square that `zoom` takes, over the image's; largest turn in degrees."""
 
 
-def zoom(image: Pixels, image_size: int, rng: np.random.Generator) -> Pixels:
+def zoom(image: Layers, image_size: int, rng: np.random.Generator) -> Layers:
     """Cut a square of any size near the middle, sometimes a little turned, and scale it.
 
     Face crops differ in size and in what lies around the face from one program to the next. Beyond
@@ -325,18 +338,22 @@ def _perturb_somehow(image: Pixels, rng: np.random.Generator) -> Pixels:
 def _recode(image: Pixels, format_: str, **options: int | str) -> Pixels:
     buffer = io.BytesIO()
     _picture(image).save(buffer, format_, **options)
-    return np.array(Image.open(buffer).convert("RGB"))
+    return np.array(Image.open(buffer, formats=(format_,)).convert("RGB"))
 
 
-def _resize(image: Pixels, height: int, width: int) -> Pixels:
+def _resize(image: Layers, height: int, width: int) -> Layers:
     return np.array(_picture(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _picture(image: Pixels) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(image))
+def _picture(image: Layers) -> Image.Image:
+    pixels = np.ascontiguousarray(image)
+    if image.shape[2] == 3:  # noqa: PLR2004
+        return Image.fromarray(pixels)
+    # four channels that Pillow resamples each on its own; RGBA's colours would be weighed by A
+    return Image.frombytes("CMYK", image.shape[1::-1], pixels.tobytes())
 
 
-def _check_crop(image: Pixels, size: int) -> None:
+def _check_crop(image: Layers, size: int) -> None:
     height, width = image.shape[:2]
     if not 0 < size <= min(height, width):
         message = f"cannot cut {size} x {size} pixels out of {width} x {height}; resize it first"

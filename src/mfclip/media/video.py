@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfclip.errors import InputError, require
+from mfclip.media.sniff import HEAD, video_format
 from mfclip.runtime.whole_file import partial_file
 
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
-)
-"""Endings, in lower case, by which a file is taken for a video."""
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+})  # fmt: skip
+"""Endings, in lower case, that promise a video; at use the content decides."""
 
 QUALITY = 18
 """Constant rate factor of written videos, 0 to 51, lower is better; 18 is visually lossless."""
@@ -259,25 +261,52 @@ def _to_video_frame(frame: Frame, fps: float) -> Any:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open the first video stream that is not a cover picture."""
+    """Open the first video stream that is not a cover picture.
+
+    Whatever goes wrong while it is open, FFmpeg's own errors or those of PyAV on what FFmpeg makes
+    of a damaged file, becomes an `InputError` that names the file.
+    """
     av = require("av", extra="video")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: the file is empty (0 bytes); expected a video")
+    container_format = _recognise(path)
     try:
-        container = av.open(str(path), metadata_errors="replace")  # names in any alphabet
+        # names in any alphabet; no other demuxer than the one that is meant, see `media.sniff`
+        container = av.open(str(path), format=container_format, metadata_errors="replace")
     except (av.FFmpegError, OSError):
         message = f"{path}: not a video that FFmpeg can read, or its header is cut off"
         raise InputError(message) from None
-    with container:
-        cover = av.stream.Disposition.attached_pic
-        streams = [s for s in container.streams.video if not s.disposition & cover]
-        if not streams:
-            raise InputError(f"{path}: the file holds no video, only other streams")
-        stream = streams[0]
-        stream.thread_type = "AUTO"
-        yield container, stream
+    try:
+        with container:
+            cover = av.stream.Disposition.attached_pic
+            streams = [s for s in container.streams.video if not s.disposition & cover]
+            if not streams:
+                raise InputError(f"{path}: the file holds no video, only other streams")
+            stream = streams[0]
+            if stream.codec_context is None:
+                message = f"{path}: the video's coding is unknown, or its header is damaged"
+                raise InputError(f"{message}; get the file anew")
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except InputError:
+        raise
+    except Exception as error:  # damaged files raise errors of every kind
+        raise InputError(f"{path}: the video is damaged ({error}); get it anew") from error
+
+
+def _recognise(path: Path) -> str:
+    """Return the name of the demuxer that is meant for a file."""
+    if not path.is_file():
+        reason = "no such file; check the path"
+        if path.exists():
+            reason = "not a regular file; expected a video"
+        raise InputError(f"{path}: {reason}")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        raise InputError(f"{path}: the file is empty (0 bytes); expected a video")
+    if (found := video_format(head)) is None:
+        expected = "expected MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV or Ogg"
+        raise InputError(f"{path}: not a video in a format that is read; {expected}")
+    return found
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:

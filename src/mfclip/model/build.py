@@ -156,6 +156,8 @@ def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
 
 
 def _check(settings: ModelSettings) -> None:
+    if settings.options:
+        raise ConfigError("model.options are for the compared detectors; leave them out for MFCLIP")
     if settings.embed_dim % settings.num_heads:
         raise ConfigError(
             f"expected embed_dim to be a multiple of num_heads, but got embed_dim="

@@ -52,6 +52,7 @@ class MFCLIP(nn.Module):
     """
 
     prompt_features: Tensor
+    compiled = ("vision_encoder",)
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def describe_kinds(card: Mapping[str, Any]) -> str:
     measured = card.get("kinds")
     if not isinstance(measured, Mapping):
         return ""
-    splits = [*measured][1:] or [*measured]  # the first one is validation
+    splits = [split for split in measured if split != card.get("fitted_on")]
     told = [
         f"{level} {_percent(share)} on {split} (a guess: {share['chance']:.0%})"
         for split in splits

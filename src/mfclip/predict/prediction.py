@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from mfclip.predict.verdict import Bands, Verdict
+from mfclip.card import Bands, Verdict
 
 SCHEMA = 2
 """Version of the JSON form. It rises when a key changes its meaning or goes; new keys may come."""

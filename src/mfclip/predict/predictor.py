@@ -10,50 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mfclip.card import Card
 from mfclip.detectors import find_weights, load_detector
 from mfclip.engines import Engine, Judged, load_engine
 from mfclip.engines.exported import is_exported
 from mfclip.engines.torch_engine import TorchEngine
-from mfclip.errors import ConfigError, InputError, WeightsError
-from mfclip.media.images import read_image
-from mfclip.media.jpeg import save_as_jpeg
-from mfclip.media.transforms import Pixels, prepare_face
+from mfclip.errors import ConfigError, WeightsError
+from mfclip.media.transforms import Pixels
+from mfclip.predict.face_reader import FaceReader, FoundFace, Input
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.kinds import rank_kinds
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
-from mfclip.predict.quality import check_compression, check_face
 from mfclip.predict.reading import read_ahead
-from mfclip.predict.verdict import read_bands
 from mfclip.runtime.device import find_device
 
 _P = TypeVar("_P", bound="Predictor")
-
-Input: TypeAlias = str | Path | np.ndarray | Failure
-"""A file, an RGB uint8 array (h, w, 3), or a failure found earlier, which is passed through."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Face:
-    """One face on its way to the model."""
-
-    pixels: Pixels
-    path: str | None
-    box: Box | None
-    width: int
-    height: int
-    sha256: str | None
-    warnings: tuple[str, ...]
 
 
 class Predictor:
@@ -62,9 +44,7 @@ class Predictor:
     Args:
         model: an engine, or a detector, which is run with PyTorch; detectors other than MFCLIP
             give scores only. The detector is copied: what is trained later is not seen.
-        card: facts about the weights. Used here: ``verdict`` (else ``threshold``, else 0.5),
-            ``temperature`` (logits are divided by it; 1 if absent) and ``resize`` (side of the
-            square around a face before the centre crop, pixels; 256 if absent).
+        card: what is known of the weights; None takes its defaults.
         device: where a detector runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes
             a GPU where there is one. An engine has its own place.
         threshold: scores from here upwards are called fake, all others real; None takes the
@@ -75,6 +55,7 @@ class Predictor:
         bands: which scores get which verdict.
         engine: what computes.
         image_size: side of the square model input, pixels.
+        reader: cuts the faces out of files and arrays.
         source: the weight file; None for a model that was handed over.
 
     Raises:
@@ -89,24 +70,29 @@ class Predictor:
     def __init__(
         self,
         model: nn.Module | Engine,
-        card: Mapping[str, Any] | None = None,
+        card: Card | None = None,
         *,
         device: str = "auto",
         threshold: float | None = None,
         finder: FaceFinder | None = None,
     ) -> None:
-        self.card = dict(card or {})
+        self.card = card or Card()
         self._detector = model if isinstance(model, nn.Module) else None
         self.engine = (
             TorchEngine(model, "fp32", find_device(device))
             if isinstance(model, nn.Module)
             else model
         )
-        self.bands = read_bands(self.card, threshold)
-        self.temperature = float(self.card.get("temperature", 1.0))
-        self.finder = finder or WholePicture()
+        self.temperature = self.card.temperature
         self.source: Path | None = None
         self.image_size = self.engine.image_size
+        self.reader = FaceReader(
+            finder or WholePicture(),
+            resize=self.card.resize,
+            image_size=self.image_size,
+            jpeg_quality=self.card.jpeg_quality,
+        )
+        self.bands = self.card.bands(self.finder.name, threshold)
 
     @classmethod
     def load(
@@ -140,11 +126,9 @@ class Predictor:
         """
         path = Path(weights or "") if is_exported(weights) else find_weights(weights)
         running, card = load_engine(path, engine, precision, device)
-        source = {"weights": str(weights or "embedded"), "weights_sha256": hash_file(path)}
-        finder = finder or DetectedFaces(
-            margin=card.get("face_margin", 1.3), align=card.get("face_align", True)
-        )
-        judge = cls(running, {**source, **card}, threshold=threshold, finder=finder)
+        card = card.changed(weights=str(weights or "embedded"), weights_sha256=hash_file(path))
+        finder = finder or DetectedFaces(margin=card.face_margin, align=card.face_align)
+        judge = cls(running, card, threshold=threshold, finder=finder)
         judge.source = path
         return judge
 
@@ -203,14 +187,14 @@ class Predictor:
             inputs = [inputs]
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of at least 1, but got {batch_size}")
-        waiting: list[_Face | Failure] = []
-        with closing(read_ahead(self._read, inputs, ahead=batch_size)) as pictures:
+        waiting: list[FoundFace | Failure] = []
+        with closing(read_ahead(self.reader.read, inputs, ahead=batch_size)) as pictures:
             for entries in pictures:
                 waiting.extend(entries)
                 if len(waiting) >= batch_size:
-                    yield from self._judge(waiting, batch_size, keep_pixels)
+                    yield from self.judge(waiting, batch_size=batch_size, keep_pixels=keep_pixels)
                     waiting = []
-        yield from self._judge(waiting, batch_size, keep_pixels)
+        yield from self.judge(waiting, batch_size=batch_size, keep_pixels=keep_pixels)
 
     def describe(self) -> dict[str, Any]:
         """Return what judges, as it stands in ``model`` of the JSON form.
@@ -218,7 +202,7 @@ class Predictor:
         That is the card, with figures that are not defined as None, and the settings in use; the
         bands of the verdict take the place of the card's single threshold.
         """
-        card = {**self.card, "verdict": self.bands.to_json()}
+        card = {**self.card.to_json(), "verdict": self.bands.to_json()}
         card.pop("threshold", None)
         return {
             **json.loads(json.dumps(card), parse_constant=lambda _: None),
@@ -231,49 +215,36 @@ class Predictor:
         }
 
     @property
+    def finder(self) -> FaceFinder:
+        """What finds the faces in an image."""
+        return self.reader.finder
+
+    @finder.setter
+    def finder(self, finder: FaceFinder) -> None:
+        # a reader of its own: a copy of this predictor must not change with it
+        self.reader = replace(self.reader, finder=finder)
+
+    @property
     def resize(self) -> int:
         """Side of the square around a face before the centre crop to `image_size`, pixels."""
-        return int(self.card.get("resize", 256))
+        return self.reader.resize
 
     def prepare(self, face: Pixels) -> Pixels:
-        """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3).
+        """Cut and scale a face to the model input; see `FaceReader.prepare`."""
+        return self.reader.prepare(face)
 
-        Where all training faces were JPEG files of one quality, the scaled face is saved like
-        them, for the model takes the absence of that noise for a forgery.
-        """
-        if (quality := self.card.get("jpeg_quality")) is not None:
-            square = prepare_face(face, resize=self.resize, image_size=self.resize)
-            face = save_as_jpeg(square, int(quality))
-        return prepare_face(face, resize=self.resize, image_size=self.image_size)
-
-    def _read(self, item: Input) -> list[_Face | Failure]:
-        if isinstance(item, Failure):
-            return [item]
-        path = None if isinstance(item, np.ndarray) else str(item)
-        try:
-            return self._faces(item, path)
-        except (InputError, OSError) as error:
-            return [Failure(path, str(error).removeprefix(f"{path}: "))]
-
-    def _faces(self, item: str | Path | np.ndarray, path: str | None) -> list[_Face | Failure]:
-        picture = check_pixels(item) if isinstance(item, np.ndarray) else read_image(Path(item))
-        sha256 = hash_file(Path(path)) if path is not None else None
-        height, width = picture.shape[:2]
-        shared = check_compression(Path(path), picture) if path is not None else ()
-        faces: list[_Face | Failure] = []
-        for crop in self.finder.find(picture):
-            pixels = self.prepare(crop.pixels)
-            warnings = (*crop.warnings, *check_face(pixels), *shared)
-            faces.append(_Face(pixels, path, crop.box, width, height, sha256, warnings))
-        return faces
-
-    def _judge(
-        self, waiting: Sequence[_Face | Failure], batch_size: int, keep_pixels: bool
+    def judge(
+        self,
+        found: Sequence[FoundFace | Failure],
+        *,
+        batch_size: int = 32,
+        keep_pixels: bool = False,
     ) -> Iterator[Result]:
-        faces = [entry for entry in waiting if isinstance(entry, _Face)]
+        """Judge faces that `reader` found; see `iter_predict`."""
+        faces = [entry for entry in found if isinstance(entry, FoundFace)]
         batches = (faces[i : i + batch_size] for i in range(0, len(faces), batch_size))
         judged = (result for batch in batches for result in self._score(batch))
-        for entry in waiting:
+        for entry in found:
             if isinstance(entry, Failure):
                 yield entry
                 continue
@@ -282,7 +253,7 @@ class Predictor:
                 result = replace(result, pixels=entry.pixels)
             yield result
 
-    def _score(self, faces: Sequence[_Face]) -> list[Result]:
+    def _score(self, faces: Sequence[FoundFace]) -> list[Result]:
         judged = self.engine.judge(to_images([face.pixels for face in faces]))
         scores = (judged.logits / self.temperature).softmax(1)[:, 1].tolist()
         kinds: list[dict[str, tuple[Kind, ...]]] = [{} for _ in faces]
@@ -304,7 +275,7 @@ class Predictor:
         ]
 
     def _record(
-        self, face: _Face, score: float, kinds: dict[str, tuple[Kind, ...]], patch: Box | None
+        self, face: FoundFace, score: float, kinds: dict[str, tuple[Kind, ...]], patch: Box | None
     ) -> Result:
         if not math.isfinite(score):
             message = "the model gave no finite score; its weights are damaged, use others"
@@ -322,22 +293,6 @@ class Predictor:
             sha256=face.sha256,
             warnings=face.warnings,
         )
-
-
-def check_pixels(pixels: np.ndarray) -> Pixels:
-    """Refuse an array that is not an RGB picture.
-
-    Raises:
-        InputError: other than uint8, (h, w, 3), with at least one pixel.
-    """
-    shape, channels = pixels.shape, 3
-    if pixels.dtype != np.uint8 or len(shape) != channels or shape[2] != channels or not all(shape):
-        message = (
-            "expected an RGB array of uint8 in [0, 255] with shape (height, width, 3), "
-            f"but got {pixels.dtype} with shape {shape}"
-        )
-        raise InputError(message)
-    return pixels
 
 
 def to_images(faces: Sequence[Pixels]) -> Float[Tensor, "b 3 h w"]:

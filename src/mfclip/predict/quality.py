@@ -6,13 +6,11 @@ weights; ``benchmarks/quality.py`` measured both (``benchmarks/results/quality.j
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from mfclip.media.jpeg import jpeg_quality
+from mfclip.media.images import ImageFile
 from mfclip.media.transforms import Pixels
 
 LEAST_SHARPNESS = -1.67
@@ -69,18 +67,13 @@ def check_pose(yaw: float) -> tuple[str, ...]:
     )
 
 
-def check_compression(data: bytes | Path, picture: Pixels) -> tuple[str, ...]:
-    """Return a warning about a picture that was saved with much loss.
-
-    Args:
-        data: the file, or its bytes.
-        picture: what was read from it, RGB uint8.
-    """
-    quality = jpeg_quality(data)
+def check_compression(image: ImageFile) -> tuple[str, ...]:
+    """Return a warning about an image that was saved with much loss."""
+    quality = image.quality
     if quality is not None and quality < LEAST_JPEG_QUALITY:
         return (f"strongly compressed (JPEG quality about {quality:.0f}): {_COMPRESSED}",)
-    if quality is None and blockiness(picture) > MOST_BLOCKINESS:
-        return (f"blocky picture (it was strongly compressed before): {_COMPRESSED}",)
+    if quality is None and blockiness(image.pixels) > MOST_BLOCKINESS:
+        return (f"blocky image (it was strongly compressed before): {_COMPRESSED}",)
     return ()
 
 

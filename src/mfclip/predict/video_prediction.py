@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mfclip.card import Bands, Verdict
 from mfclip.predict.prediction import Box, Kind, Result
-from mfclip.predict.verdict import Bands, Verdict
 
 LEAST_FRAMES = 3
 """Frames in which a face must be seen for its mean score to decide, where there are enough."""

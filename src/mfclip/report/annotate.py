@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mfclip.card import Verdict
 from mfclip.media.transforms import Pixels
 from mfclip.media.video import Frame, frames_at, scan, write_frames
 from mfclip.predict.prediction import Box
-from mfclip.predict.verdict import Verdict
 from mfclip.predict.video_prediction import FrameScore, VideoPrediction
 from mfclip.runtime.parallel import Progress, silent
 

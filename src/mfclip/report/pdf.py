@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mfclip.card import Bands, Verdict
 from mfclip.errors import InputError, require
 from mfclip.media.transforms import Pixels
 from mfclip.media.video import Frame
 from mfclip.predict.prediction import Prediction, Result
-from mfclip.predict.verdict import Bands, Verdict
 from mfclip.predict.video_prediction import VideoPrediction, timecode
 from mfclip.report.pdf_pages import PER_ROW, SOFT, Pages
 from mfclip.report.views import View, encode, list_views

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mfclip.card import Bands, Verdict
 from mfclip.errors import require
 from mfclip.predict.prediction import Box
-from mfclip.predict.verdict import Bands, Verdict
 from mfclip.report.views import View
 from mfclip.report.wording import Rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from itertools import pairwise
 
-from mfclip.predict.verdict import Verdict
+from mfclip.card import Verdict
 from mfclip.predict.video_prediction import FrameScore, Track, VideoPrediction, timecode
 
 WIDTH, HEIGHT = 720, 240

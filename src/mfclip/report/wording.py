@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from mfclip.card import Bands, Share, Verdict
 from mfclip.labels import MANIPULATIONS
 from mfclip.predict.kinds import REMARK, describe_kinds
 from mfclip.predict.prediction import Failure, Kind, Prediction
-from mfclip.predict.verdict import Bands, Verdict, error_rows, percent, read_bands
+from mfclip.predict.verdict import error_rows, percent
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.runtime.provenance import provenance
 
@@ -168,8 +169,8 @@ def explain_verdict(verdict: Verdict, bands: Bands) -> str:
         return "The model cannot tell: this score decides nothing."
     name = "false_alarm" if verdict == "fake" else "miss"
     who = "real faces" if verdict == "fake" else "forgeries"
-    measured = list(bands.rates.items())[1:]  # the first is validation, which the bands fit
-    known = [(split, rates[name]) for split, rates in measured if rates.get(name)]
+    measured = {split: rates for split, rates in bands.rates.items() if split != bands.fitted_on}
+    known = [(split, rates[name]) for split, rates in measured.items() if rates.get(name)]
     if not known:
         return "How often such a verdict errs was not measured."
     where = " and ".join(f"{percent(rate)} ({split})" for split, rate in known)
@@ -214,24 +215,19 @@ def error_table(model: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, li
 
     The verdict's rates come first, then the AUC; both lists are empty if nothing was measured.
     """
-    bands = read_bands(model)
+    bands = Bands(**model["verdict"])
     rows = error_rows(bands)
-    metrics = model.get("metrics")
-    figures = metrics if isinstance(metrics, Mapping) else {}
-    parts = {name: part for name, part in figures.items() if isinstance(part, Mapping)}
-    splits = list(dict.fromkeys([*bands.rates, *parts]))
+    areas = {
+        split: Share(**figures["auc"])
+        for split, figures in model.get("metrics", {}).items()
+        if "auc" in figures
+    }
+    splits = list(dict.fromkeys([*bands.rates, *areas]))
     rows = [(label, [*cells, *["-"] * (len(splits) - len(cells))]) for label, cells in rows]
-    auc = [percent(_rate(parts.get(split, {}).get("auc")), missing="-") for split in splits]
+    auc = [percent(areas.get(split), missing="-") for split in splits]
     if any(cell != "-" for cell in auc):
         rows.append(("A forgery scores above a real face (AUC)", auc))
     return (splits if rows else []), rows
-
-
-def _rate(figure: object) -> object:
-    """Bring the forms that cards have had to one: value, low, high."""
-    if isinstance(figure, list | tuple):
-        return dict(zip(("value", "low", "high"), figure, strict=False))
-    return figure if isinstance(figure, Mapping) else {"value": figure}
 
 
 def origin_rows(model: Mapping[str, Any], since: datetime) -> Rows:
@@ -247,7 +243,7 @@ def origin_rows(model: Mapping[str, Any], since: datetime) -> Rows:
     rows = [
         ("Judged", f"{since:%Y-%m-%d %H:%M:%S} to {now:%Y-%m-%d %H:%M:%S} UTC"),
         ("What was judged", how),
-        ("Verdict", read_bands(model).explain()),
+        ("Verdict", Bands(**model["verdict"]).explain()),
         (
             "Software",
             f"mfclip {made.mfclip}, Python {platform.python_version()}, torch {made.torch}",

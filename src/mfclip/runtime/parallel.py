@@ -31,6 +31,7 @@ def map_parallel(
     items: Sequence[T],
     *,
     workers: int = 0,
+    chunk: int = CHUNK,
     stage: str = "reading",
     progress: Progress = silent,
 ) -> Iterator[R]:
@@ -44,6 +45,7 @@ def map_parallel(
         items: what it is called with.
         workers: number of processes; 0 works in this one. With more than 0 a script must guard its
             start with ``if __name__ == "__main__":``, as `multiprocessing` demands.
+        chunk: items a process takes at a time; 1 where an item takes a second.
         stage: name handed to `progress`.
         progress: told the count after each chunk.
 
@@ -55,15 +57,17 @@ def map_parallel(
         [2, 3]
     """
     done = 0
-    for results in _chunks(function, items, workers):
+    for results in _chunks(function, items, workers, chunk):
         yield from results
         done += len(results)
         progress(stage, done, len(items))
 
 
-def _chunks(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[list[R]]:
-    chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
-    if workers < 1 or len(items) <= CHUNK:
+def _chunks(
+    function: Callable[[T], R], items: Sequence[T], workers: int, size: int
+) -> Iterator[list[R]]:
+    chunks = (items[start : start + size] for start in range(0, len(items), size))
+    if workers < 1 or len(items) <= size:
         yield from (_call(function, chunk) for chunk in chunks)
         return
     # spawn: forking a process that has started threads (torch) can lock up

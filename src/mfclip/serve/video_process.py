@@ -7,7 +7,6 @@ else. It has no model. Faces are found here, and judged by the server at the oth
 from __future__ import annotations
 
 import io
-import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,20 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from mfclip.card import Bands, EngineName, Precision, read_card
 from mfclip.engines import Judged
-from mfclip.engines.engine import EngineName, ModelFacts, Precision
+from mfclip.engines.engine import ModelFacts
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.errors import InputError
 from mfclip.media.transforms import Pixels
 from mfclip.media.video import VideoInfo, probe
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
-from mfclip.predict.verdict import Bands
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.report.report import Report
-from mfclip.serve.pipe import receive, send
+from mfclip.runtime.isolated import limit_process
+from mfclip.runtime.pipe import receive, send
 
 MEMORY = 4 << 30
 """Bytes of private memory."""
@@ -108,7 +108,7 @@ def draw_frame(picture: Pixels, crops: list[Crop]) -> np.ndarray:
 def main(line: Connection) -> None:
     """Judge the one video that the first message names; the whole life of the process."""
     task, _ = receive(line.recv_bytes)
-    limit_process()
+    limit_process(MEMORY)
     try:
         predictor, finder = prepare(line, task)
         video = judge(line, task, predictor)
@@ -124,17 +124,12 @@ def main(line: Connection) -> None:
     send(line, {"kind": "done", **found}, *frames)
 
 
-def limit_process() -> None:
-    """Bound the memory of this process, and let it write no files."""
-    for kind, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 0)):
-        resource.setrlimit(kind, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def prepare(line: Connection, task: dict[str, Any]) -> tuple[Predictor, WatchedFinder]:
     """Make a predictor that judges as the server's does."""
     finder = WatchedFinder(_finder(task))
-    predictor = Predictor(RemoteEngine(line, task["engine"]), task["card"], finder=finder)
+    predictor = Predictor(
+        RemoteEngine(line, task["engine"]), read_card(task["card"]), finder=finder
+    )
     predictor.bands = Bands(**task["bands"])
     return predictor, finder
 
@@ -189,5 +184,5 @@ def check(info: VideoInfo, max_pixels: int, max_seconds: float) -> None:
 def _finder(task: dict[str, Any]) -> FaceFinder:
     if task["whole"]:
         return WholePicture()
-    card = task["card"]
-    return DetectedFaces(margin=card.get("face_margin", 1.3), align=card.get("face_align", True))
+    card = read_card(task["card"])
+    return DetectedFaces(margin=card.face_margin, align=card.face_align)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mfclip.errors import ConfigError, TrainingError, WeightsError
-from mfclip.train.optimiser import AveragedWeights
+from mfclip.errors import ConfigError, ManifestError, TrainingError, WeightsError
+from mfclip.train.step import Learner
 from mfclip.weights import read_tensors, write_tensors
 
 
@@ -31,6 +31,7 @@ class Progress:
         best: best validation figure so far; None before the first validation.
         history: one record a validation.
         fingerprint: hash of the run's configuration.
+        data: hash of the training and validation rows; empty in checkpoints of 0.1.0.
     """
 
     epoch: int = 0
@@ -40,32 +41,30 @@ class Progress:
     best: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
+    data: str = ""
 
 
-def save_checkpoint(
-    path: Path,
-    progress: Progress,
-    *,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: AveragedWeights | None,
-) -> None:
+def save_checkpoint(path: Path, progress: Progress, learner: Learner) -> None:
     """Write the state of a run, whole or not at all.
+
+    There is no state of random numbers in it: each step seeds them anew.
 
     Raises:
         TrainingError: it cannot be written (disk full, no permission); the last one is intact.
     """
-    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in module.state_dict().items()}
-    state = optimizer.state_dict()
+    tensors = {f"model.{k}": v for k, v in learner.detector.state_dict().items()}
+    state, average = learner.optimizer.state_dict(), learner.average
     for index, entries in state["state"].items():
-        tensors.update({f"optimizer.{index}.{k}": v for k, v in entries.items()})
+        # momentum that has not begun is None
+        kept = {k: v for k, v in entries.items() if v is not None}
+        tensors.update({f"optimizer.{index}.{k}": v for k, v in kept.items()})
     if average is not None:
         tensors.update({f"average.{k}": v for k, v in average.tensors.items()})
-    tensors["random.torch"] = torch.get_rng_state()
     metadata = {
         "progress": json.dumps(asdict(progress)),
         "groups": json.dumps(state["param_groups"]),
         "average_step": str(average.step if average else 0),
+        "scaler": json.dumps(learner.scaler.state_dict()),
     }
     try:
         write_tensors(tensors, path, metadata)
@@ -74,42 +73,52 @@ def save_checkpoint(
         raise TrainingError(message) from error
 
 
-def load_checkpoint(
-    path: Path,
-    *,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: AveragedWeights | None,
-    fingerprint: str,
-) -> Progress:
+def load_checkpoint(path: Path, learner: Learner, *, fingerprint: str, data: str) -> Progress:
     """Restore the state of a run.
+
+    Args:
+        path: what `save_checkpoint` wrote.
+        learner: gets weights, moments and averages.
+        fingerprint: of the configuration that goes on.
+        data: of its training and validation rows, as in `Progress`.
 
     Raises:
         WeightsError: the file is absent, damaged, or of another model.
         ConfigError: it belongs to a run with another configuration.
+        ManifestError: it belongs to a run on other data.
     """
     tensors, metadata = read_tensors(path)
-    if "progress" not in metadata:
-        raise WeightsError(f"{path} is no checkpoint of a training run")
-    progress = Progress(**json.loads(metadata["progress"]))
+    try:
+        progress = Progress(**json.loads(metadata["progress"]))
+        groups = json.loads(metadata["groups"])
+        scaler = json.loads(metadata.get("scaler", "{}"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is no checkpoint of a training run") from error
     if progress.fingerprint != fingerprint:
         message = (
             f"{path} belongs to a run with another configuration; "
             "resume with the same one, or give another --out"
         )
         raise ConfigError(message)
-    module.load_state_dict(_under(tensors, "model."))
+    if progress.data not in ("", data):
+        raise ManifestError(
+            f"{path} belongs to a run on other data: files, labels, groups or splits of the "
+            "training or validation rows have changed; resume with the manifest as it was, or give "
+            "another --out"
+        )
+    learner.detector.load_state_dict(_under(tensors, "model."))
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
         entries.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": entries, "param_groups": json.loads(metadata["groups"])})
-    _restore_layout(optimizer)
-    if average is not None:
-        average.step = int(metadata["average_step"])
+    learner.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+    _restore_layout(learner.optimizer)
+    if scaler:
+        learner.scaler.load_state_dict(scaler)
+    if learner.average is not None:
+        learner.average.step = int(metadata["average_step"])
         for name, tensor in _under(tensors, "average.").items():
-            average.tensors[name].copy_(tensor)
-    torch.set_rng_state(tensors["random.torch"])
+            learner.average.tensors[name].copy_(tensor)
     return progress
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from mfclip.config import RunConfig
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import BatchPlan, StreamingLoader, TrainingLoader
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.data.shards import ShardDataset
-from mfclip.errors import ConfigError, ManifestError
+from mfclip.errors import ConfigError, ManifestError, TrainingError
+from mfclip.train.log import RunLog
 from mfclip.train.processes import Processes
 
 SHUFFLED = 1000
 """Faces that each reader of shards holds back to draw from (0.15 MB each at 224 x 224)."""
+
+UNREADABLE = "unreadable.jsonl"
+"""File in a run's folder: a line for each picture that could not be read."""
 
 
 def open_manifest(config: RunConfig) -> Manifest:
@@ -64,6 +71,7 @@ def training_data(
         augment=data.augment,
         seed=config.seed,
         cache=data.cache,
+        masks=data.masks,
         twins=data.twins,
     )
     if data.twins is not None and not data.twins.is_dir():
@@ -79,6 +87,7 @@ def training_data(
         rank=processes.rank,
         world_size=processes.world_size,
         workers=data.workers,
+        device=processes.device,
     )
 
 
@@ -97,10 +106,10 @@ def _streamed(
     config: RunConfig, place: str, samples: Manifest, processes: Processes
 ) -> StreamingLoader:
     data = config.data
-    if data.sampling != "shuffle" or data.self_blend:
+    if data.sampling != "shuffle" or data.self_blend or data.masks:
         raise ConfigError(
-            "shards come as a stream, which can only be shuffled: set data.sampling=shuffle and "
-            "data.self_blend=0, or leave out data.shards"
+            "shards come as a stream, which can only be shuffled and holds no masks: set "
+            "data.sampling=shuffle, data.self_blend=0, data.masks=false, or leave out data.shards"
         )
     dataset = ShardDataset(
         place,
@@ -117,4 +126,59 @@ def _streamed(
             "manifest; pack them anew with 'mfclip data pack', or point "
             "data.manifest to the manifest beside them"
         )
-    return StreamingLoader(dataset, config.train.batch_size, workers=data.workers)
+    return StreamingLoader(
+        dataset, config.train.batch_size, workers=data.workers, device=processes.device
+    )
+
+
+class UnreadableList:
+    """The pictures of a run that could not be read: counted, listed in its folder, and limited.
+
+    Args:
+        out: the run's folder; `UNREADABLE` in it is added to.
+        limit: pictures that are passed over; more end the run.
+        processes: this process among those that train together.
+    """
+
+    def __init__(self, out: Path, limit: int, processes: Processes) -> None:
+        self._path = out / UNREADABLE
+        self._limit = limit
+        self._processes = processes
+        self._known: dict[str, str] = {}
+
+    def begin(self, *, resume: bool) -> None:
+        """Take up what an earlier part of the run has listed, or begin anew."""
+        if resume and self._path.is_file():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            self._known = {entry["path"]: entry["error"] for entry in map(json.loads, lines)}
+        elif self._processes.is_first:
+            self._path.unlink(missing_ok=True)
+
+    def update(self, found: Mapping[str, str], log: RunLog) -> None:
+        """List what any process has found since, and say how many there are.
+
+        Args:
+            found: path -> what is wrong with it; known ones are passed over.
+            log: of the run.
+
+        Raises:
+            TrainingError: more than the limit.
+        """
+        fresh: dict[str, str] = {}
+        own = {path: error for path, error in found.items() if path not in self._known}
+        for part in self._processes.gather(own):
+            fresh |= part
+        if not fresh:
+            return
+        self._known |= fresh
+        if self._processes.is_first:
+            with self._path.open("a", encoding="utf-8") as file:
+                for path, error in fresh.items():
+                    file.write(json.dumps({"path": path, "error": error}) + "\n")
+        count = f"{len(self._known)} pictures cannot be read, listed in {self._path}"
+        if len(self._known) > self._limit:
+            raise TrainingError(
+                f"{count}; data.max_unreadable is {self._limit}: mend them, take them out of the "
+                f"manifest, or raise it. The first: {next(iter(self._known.values()))}"
+            )
+        log.say(f"{count}; training takes others in their place, validation leaves them out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +24,14 @@ from torch import Tensor
 from mfclip.errors import require
 from mfclip.train.processes import Processes
 
+PLAIN_EVERY = 30.0
+"""Seconds between lines of progress where there is no terminal, as in a log file."""
+
 
 class RunLog:
-    """Writes ``log.jsonl`` and TensorBoard files, and draws progress on stderr.
+    """Writes ``log.jsonl`` and TensorBoard files, and shows progress on stderr.
+
+    On a terminal progress is a bar; elsewhere a plain line from time to time.
 
     Args:
         folder: the run's folder.
@@ -42,6 +48,9 @@ class RunLog:
         self._writer = tensorboard.SummaryWriter(str(folder / "tensorboard"))
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._console = Console(stderr=True)
+        self._done, self._total, self._terms = done, total, ""
+        self._before, self._began = done, time.monotonic()
+        self._told = self._began
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -51,6 +60,7 @@ class RunLog:
             TimeRemainingColumn(),
             TextColumn("{task.fields[terms]}"),
             console=self._console,
+            disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task("train", total=total, completed=done, terms="")
         self._progress.start()
@@ -68,18 +78,36 @@ class RunLog:
 
     def advance(self) -> None:
         """Count one batch."""
-        if self.enabled:
-            self._progress.advance(self._task)
+        if not self.enabled:
+            return
+        self._progress.advance(self._task)
+        self._done += 1
+        each = (time.monotonic() - self._began) / (self._done - self._before)
+        left = in_words((self._total - self._done) * each)
+        share = 100 * self._done / self._total
+        line = f"step {self._done} of {self._total} ({share:.0f}%), {left} left"
+        self.tell(f"{line}  {self._terms}".rstrip())
+
+    def tell(self, line: str) -> None:
+        """Print a line where there is no terminal, unless the last one is not long ago."""
+        if self.enabled and not self._console.is_terminal:
+            now = time.monotonic()
+            if now - self._told >= PLAIN_EVERY:
+                self._told = now
+                self.say(line)
 
     def show(self, text: str) -> None:
         """Replace the text beside the bar."""
         if self.enabled:
+            self._terms = text
             self._progress.update(self._task, terms=text)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self.enabled:
-            self._console.print(text, highlight=False)
+            # a log file is searched line by line, so there lines are not broken
+            soft = not self._console.is_terminal
+            self._console.print(text, highlight=False, markup=False, soft_wrap=soft)
 
     def close(self) -> None:
         """Finish the bar and close the files."""
@@ -87,6 +115,21 @@ class RunLog:
             self._progress.stop()
             self._file.close()
             self._writer.close()
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration so that its size can be seen.
+
+    Example:
+        >>> [in_words(s) for s in (42.0, 300.0, 5400.0, 400_000.0, float("nan"))]
+        ['42 s', '5 min', '1.5 h', '4.6 days', '?']
+    """
+    if math.isnan(seconds):
+        return "?"
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "h" and seconds >= size):
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 class Meter:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,34 @@ from torch import Tensor
 
 from mfclip.batch import Batch
 from mfclip.config import RunConfig, dump_toml
-from mfclip.data.manifest import Manifest
+from mfclip.data.manifest import Manifest, settle_framing
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
-from mfclip.runtime.memory import keep_freed_memory, peak_memory
+from mfclip.runtime.device import fast_kernels
+from mfclip.runtime.lock import try_lock
+from mfclip.runtime.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from mfclip.runtime.provenance import provenance
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from mfclip.train.feed import open_manifest, training_data, validation_data
+from mfclip.train.feed import UnreadableList, open_manifest, training_data, validation_data
 from mfclip.train.log import Meter, RunLog
 from mfclip.train.optimiser import count_reductions, learning_rate, validations_without_gain
 from mfclip.train.processes import Processes, join_processes
-from mfclip.train.selection import Candidate, keep_if_best, merit_of, validate
+from mfclip.train.selection import (
+    Candidate,
+    ValidationStopped,
+    keep_if_best,
+    merit_of,
+    validate,
+)
 from mfclip.train.step import Learner
+from mfclip.train.stop import Stopped, StopRequest
 from mfclip.weights import BEST
 
 LAST = "last.safetensors"
 """The checkpoint a run resumes from."""
+
+LOCK, LOCK_WAIT = ".lock", 3.0
+"""File in a run's folder that one process at a time holds, and seconds to wait for it."""
 
 
 def train(
@@ -55,22 +68,32 @@ def train(
         max_steps: stop after so many optimiser steps, checkpoint written; None for all.
 
     Raises:
-        ConfigError: no manifest given, `out` holds another run, or an impossible setting.
-        ManifestError: files are missing, a split is empty, or the shards hold other faces.
+        ConfigError: no manifest given, `out` holds another run or is at work, an impossible
+            setting, or one that contradicts how the faces were cut.
+        ManifestError: files are missing, a split is empty, the shards hold other faces, or the run
+            to resume had other data.
         WeightsError: the checkpoint to resume from is damaged.
-        TrainingError: loss or weights are not finite, or `out` cannot be written.
+        TrainingError: loss or weights are not finite, memory runs out, too many pictures cannot be
+            read, or `out` cannot be written.
+        Stopped: Ctrl+C or SIGTERM; the checkpoint has been written.
     """
     manifest = open_manifest(config)
-    if (out / LAST).exists() and not resume:
-        raise ConfigError(f"{out} already holds a run; go on with --resume or give another --out")
-    with _explain_unwritable(out), join_processes(device) as processes:
-        out.mkdir(parents=True, exist_ok=True)
+    data = settle_framing(config.data, manifest)
+    config = config.model_copy(update={"data": data})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_explain_failures(out))
+        processes = stack.enter_context(join_processes(device))
+        # One process decides for all, and holds the folder for all.
+        resuming = processes.decide(lambda: stack.enter_context(_claim(out, resume=resume)))
+        stack.enter_context(fast_kernels(processes.device, config.train.matmul))
+        stop = stack.enter_context(StopRequest(patient=processes.world_size > 1))
         run = Run(config, manifest, out, processes)
         try:
-            run.start(resume=resume)
-            run.fit(max_steps)
+            run.start(resume=resuming)
+            run.fit(max_steps, stop)
         finally:
             run.log.close()
+            run.loader.close()
     return run.progress
 
 
@@ -100,19 +123,21 @@ class Run:
         self.learner = Learner(self.detector, config.train, processes)
         self.loader = training_data(config, self.samples, processes)
         self.steps = config.train.epochs * len(self.loader)
-        self.progress = Progress(fingerprint=config.fingerprint)
+        self.data = replace(manifest, samples=(*self.samples, *self.validation)).fingerprint
+        self.progress = Progress(fingerprint=config.fingerprint, data=self.data)
+        self.unreadable = UnreadableList(out, config.data.max_unreadable, processes)
+        self._stop = StopRequest()
         self.log = RunLog(out, total=0, done=0, enabled=False)
 
     def start(self, *, resume: bool) -> None:
-        """Restore a checkpoint, or write what defines the run."""
-        if resume and (self.out / LAST).exists():
-            self.progress = load_checkpoint(
-                self.out / LAST,
-                module=self.detector,
-                optimizer=self.learner.optimizer,
-                average=self.learner.average,
-                fingerprint=self.config.fingerprint,
-            )
+        """Restore the checkpoint, or write what defines the run.
+
+        Args:
+            resume: whether there is one to go on from, on which all processes have agreed.
+        """
+        if resume:
+            self.progress = self._load()
+        self.unreadable.begin(resume=resume)
         first = self.processes.is_first
         self.log = RunLog(self.out, total=self.steps, done=self.progress.step, enabled=first)
         if first:
@@ -121,6 +146,18 @@ class Run:
         for part in self.detector.modules():
             if warning := getattr(part, "training_warning", None):
                 self.log.say(f"warning: {warning}")
+
+    def _load(self) -> Progress:
+        path = self.out / LAST
+        fingerprint = self.config.fingerprint
+        if self.processes.any(flag=not path.is_file()):
+            raise ConfigError(
+                f"not every process finds {path}; on several machines --out must be a folder that "
+                "all of them share"
+            )
+        progress = load_checkpoint(path, self.learner, fingerprint=fingerprint, data=self.data)
+        progress.data = self.data
+        return progress
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -134,12 +171,19 @@ class Run:
             "processes": self.processes.world_size,
         }
 
-    def fit(self, max_steps: int | None) -> None:
-        """Train to the end, until validation stops to gain, or until `max_steps`."""
+    def fit(self, max_steps: int | None, stop: StopRequest | None = None) -> None:
+        """Train to the end, until validation stops to gain, or until `max_steps`.
+
+        Raises:
+            Stopped: `stop` was asked for, and the checkpoint is written.
+            TrainingError: as in `train`.
+        """
+        self._stop = stop or self._stop
         most = self.steps if max_steps is None else max_steps
         if self._owes_validation():  # stopped between an epoch and its validation
             self._validate()
             self._save()
+            self._end_if_asked()
         while self.progress.step < min(most, self.steps) and not self._gains_no_more():
             self._epoch(most)
 
@@ -163,8 +207,21 @@ class Run:
                 self._save()
             elif progress.step == most or progress.step % settings.checkpoint_every == 0:
                 self._save()
+            self._end_if_asked()
             if progress.step == most or self._gains_no_more():
                 return
+
+    def _end_if_asked(self) -> None:
+        """Write a checkpoint and end, if a signal came to any process."""
+        if not self.processes.any(flag=self._stop.number is not None):
+            return
+        self._save()
+        number = self._stop.number or signal.SIGTERM
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name} after step {self.progress.step} of "
+            f"{self.steps}, with a checkpoint",
+            status=128 + number,
+        )
 
     def _owes_validation(self) -> bool:
         """Whether the validation that belongs behind the last step has not been done."""
@@ -195,6 +252,7 @@ class Run:
 
     def _learn(self, batch: Batch) -> dict[str, Tensor]:
         settings, step = self.config.train, self.progress.step
+        self.processes.seed(self.config.seed, step)  # so that a resumed run draws the same
         reductions = 0
         if settings.schedule == "plateau":
             reductions = count_reductions(self._merits(), settings.patience)
@@ -209,6 +267,7 @@ class Run:
         )
 
     def _report(self, meter: Meter) -> None:
+        self.unreadable.update(self.loader.unreadable, self.log)
         values = meter.read()
         if not values:
             return
@@ -230,9 +289,17 @@ class Run:
         if average is not None:
             average.swap(self.detector)
         try:
-            result = validate(
-                self.detector, self._share, self.validation, self.config, self.processes
+            result, unreadable = validate(
+                self.detector,
+                self._share,
+                self.validation,
+                self.config,
+                self.processes,
+                progress=self._tell_validated,
             )
+            self.unreadable.update(unreadable, self.log)
+            if result is None:
+                return  # to be done when the run goes on
             epoch = progress.step / len(self.loader)
             epoch = int(epoch) if epoch.is_integer() else round(epoch, 3)
             candidate = Candidate(self.detector, self.samples, self.config, result, epoch)
@@ -248,6 +315,11 @@ class Run:
         progress.validated = progress.step
         self.processes.wait()
 
+    def _tell_validated(self, done: int, total: int) -> None:
+        if self._stop.number is not None:
+            raise ValidationStopped
+        self.log.tell(f"validation: {done} of {total} faces")
+
     def _save(self) -> None:
         finite = torch.stack([p.detach().isfinite().all() for p in self.detector.parameters()])
         if not bool(finite.all()):
@@ -257,23 +329,43 @@ class Run:
                 "before"
             )
         if self.processes.is_first:
-            save_checkpoint(
-                self.out / LAST,
-                self.progress,
-                module=self.detector,
-                optimizer=self.learner.optimizer,
-                average=self.learner.average,
-            )
+            save_checkpoint(self.out / LAST, self.progress, self.learner)
         self.processes.wait()
 
 
 @contextlib.contextmanager
-def _explain_unwritable(out: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission, wherever it is met, into one clear line."""
+def _claim(out: Path, *, resume: bool) -> Iterator[bool]:
+    """Hold a run's folder, and yield whether it holds a checkpoint to go on from."""
+    out.mkdir(parents=True, exist_ok=True)
+    # who was killed a moment ago may have loader processes that hold the lock until they notice
+    with try_lock(out / LOCK, wait=LOCK_WAIT) as is_mine:
+        if not is_mine:
+            raise ConfigError(
+                f"another process trains in {out}; wait for it, end it, or give another --out"
+            )
+        begun = (out / LAST).exists()
+        if begun and not resume:
+            raise ConfigError(
+                f"{out} already holds a run; go on with --resume or give another --out"
+            )
+        yield begun
+
+
+@contextlib.contextmanager
+def _explain_failures(out: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission or want of memory into one clear line."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
             f"the run cannot go on: {error}; free the disk or mend the permissions of {out}, then "
             "--resume from its last checkpoint"
+        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"memory ran out ({str(error) or 'no reason given'}): lower train.batch_size, or keep "
+            "it with train.accumulate=2 or more, train.checkpoint_activations=true or "
+            "train.precision=bf16-mixed"
         ) from error

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mfclip.layers.normalisation import join_statistics
 from mfclip.runtime.device import find_device
 
 T = TypeVar("T")
@@ -30,7 +32,8 @@ class Processes:
         rank: its number, from 0.
         world_size: how many there are.
         device: where it computes.
-        control: group over the CPU for what is no tensor of the model; None = the default group.
+        control: group over the CPU for what is no tensor of the model, so that agreeing on
+            something does not wait for a GPU; None = the default group.
     """
 
     rank: int
@@ -43,6 +46,11 @@ class Processes:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    def join_statistics(self, module: nn.Module) -> None:
+        """Let batch norms see the joined batch of all processes."""
+        if self.world_size > 1:
+            join_statistics(module, on_gpu=self.device.type == "cuda")
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """Join gradients over the processes, if there are several."""
         return DistributedDataParallel(module) if self.world_size > 1 else module
@@ -52,6 +60,14 @@ class Processes:
         if enabled and isinstance(module, DistributedDataParallel):
             return module.no_sync()
         return contextlib.nullcontext()
+
+    def seed(self, *numbers: int) -> None:
+        """Seed torch's random numbers on all devices from these numbers and this process's own.
+
+        Without the rank in it all processes would drop the same features of different faces.
+        """
+        state = np.random.SeedSequence((*numbers, self.rank)).generate_state(2, np.uint32)
+        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
 
     def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Average numbers over the processes."""
@@ -78,10 +94,37 @@ class Processes:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def any(self, *, flag: bool) -> bool:
+        """Whether the flag is set in any process; all of them learn it."""
+        if self.world_size == 1:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.uint8)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(flags)
+
+    def decide(self, decision: Callable[[], T]) -> T:
+        """Let the first process decide; return its answer, or raise its error, in all of them.
+
+        Each looking for itself, one might see a file that another does not see yet.
+        """
+        if self.world_size == 1:
+            return decision()
+        answer: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                answer[0] = decision()
+            except Exception as error:
+                answer[1] = error
+        dist.broadcast_object_list(answer, group=self.control)
+        if answer[1] is not None:
+            raise answer[1]
+        decided: T = answer[0]
+        return decided
+
     def wait(self) -> None:
         """Wait for all processes."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.control)
 
 
 @contextlib.contextmanager
@@ -97,12 +140,12 @@ def join_processes(device: str) -> Iterator[Processes]:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = find_device(device, local_rank=local)
-    if chosen.type == "cuda":
+    on_gpu = chosen.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(chosen)
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    on_gpu = chosen.type == "cuda"
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         control = dist.new_group(backend="gloo") if on_gpu else None

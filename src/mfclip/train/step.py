@@ -60,14 +60,16 @@ class Learner:
         self.detector = detector
         self.settings = settings
         self.processes = processes
+        processes.join_statistics(detector)
         if settings.channels_last:
             detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.checkpoint_activations:
             checkpoint_activations(detector)
         self._still = choose_learning(detector, settings)
         self.optimizer = build_optimizer(detector, settings)
+        if settings.compile:
+            compile_parts(detector)
         self.step = processes.wrap(TrainingStep(detector, settings.precision))
-        self._forward = torch.compile(self.step) if settings.compile else self.step
         self._advance = getattr(detector, "advance", None)
         self.scaler = torch.amp.GradScaler(
             processes.device.type, enabled=settings.precision == "16-mixed"
@@ -123,12 +125,27 @@ class Learner:
         for number, part in enumerate(parts, start=1):
             waits, share = number < len(parts), len(part) / total
             with self.processes.unsynchronised(self.step, enabled=waits):
-                terms = self._forward(part)
+                terms = self.step(part)
                 loss = torch.stack(list(terms.values())).sum() * share
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
+
+
+def compile_parts(detector: nn.Module, **options: Any) -> None:
+    """Compile what sees pictures and no labels, in place; names of weights stay.
+
+    A graph is compiled for the contents of whatever is no tensor: one of a whole loss would be
+    another for every mix of labels. Detectors name their parts in ``compiled``; for others it is
+    the detector itself, whose loss calls it with the pictures.
+
+    Args:
+        detector: changed in place.
+        options: of `torch.compile`.
+    """
+    for name in getattr(detector, "compiled", ("",)):
+        detector.get_submodule(name).compile(**options)
 
 
 def checkpoint_activations(detector: nn.Module) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from mfclip.data.manifest import check_groups
 from mfclip.datasets.sources import SOURCES, ScanOptions, count_items
-from mfclip.datasets.sources.celebdf import LIST, scan
+from mfclip.datasets.sources.celebdf import (
+    FACE_SWAPS,
+    LIST,
+    REENACTMENTS,
+    TALKING_FACES,
+    scan,
+)
+from mfclip.datasets.sources.generators import builtin_table, read_table
 from mfclip.errors import ManifestError
 
 Plant = Callable[..., Path]
@@ -105,3 +112,52 @@ def test_broken_copies(plant: Plant) -> None:
     (root / "only_list" / LIST).write_text(LISTED)
     with pytest.raises(ManifestError, match=r"expected Celeb-real, YouTube-real, Celeb-synth"):
         scan(root / "only_list")
+
+
+PP_LISTED = (
+    "1 Celeb-real/id1_0007.mp4\n0 Celeb-synthesis/FaceSwap/SimSwap/id1_id0_0007.mp4\n"
+    "0 Celeb-synthesis/TalkingFace/FLOAT/id1_0007_x.mp4\n"
+)
+PP_VIDEOS = [
+    "Celeb-real/id1_0007.mp4",
+    "YouTube-real/00001.mp4",
+    "Celeb-synthesis/FaceSwap/SimSwap/id1_id0_0007.mp4",
+    "Celeb-synthesis/FaceSwap/Celeb-DF/id1_id0_0007.mp4",  # the same name, not in the list
+    "Celeb-synthesis/FaceReenact/DaGAN/id2_id3_0001.mp4",
+    "Celeb-synthesis/TalkingFace/FLOAT/id1_0007_x.mp4",
+]
+
+
+@pytest.mark.parametrize("inside", ["", "videos/"])
+def test_celebdf_pp_by_hand(plant: Plant, inside: str) -> None:
+    names = [f"{Path(n).parent.as_posix()}/{inside}{Path(n).name}" for n in PP_VIDEOS]
+    root = plant(*names, "Celeb-synthesis/Odd/New/a.mp4", **{LIST: PP_LISTED})
+    result = SOURCES["celebdf_pp"].scan(root, ScanOptions(val_fraction=0.0))
+    rows = {(s.labels.generator, s.labels.manipulation, s.split, s.group) for s in result.manifest}
+    assert rows == {
+        ("Celeb-real", None, "test", "id1_0007"),
+        ("YouTube-real", None, "train", "youtube_00001"),
+        ("SimSwap", "face_swap", "test", "id1_0007"),
+        ("Celeb-DF", "face_swap", "train", "id1_0007"),
+        ("DaGAN", "reenactment", "train", "id2_0001"),
+        ("FLOAT", "reenactment", "test", "id1_0007"),
+    }
+    assert "Celeb-synthesis/Odd/New/ is no method of the table and was left out" in result.notes
+
+
+def test_celebdf_pp_has_22_methods_and_knows_each() -> None:
+    methods = (*FACE_SWAPS, *REENACTMENTS, *TALKING_FACES)
+    assert (len(FACE_SWAPS), len(REENACTMENTS), len(TALKING_FACES)) == (8, 7, 7)
+    table = read_table(builtin_table("celebdf_pp"))
+    found = {name: table.find(name) for name in methods}
+    assert {name for name, labels in found.items() if labels and labels.generator == name} == {
+        *methods
+    }
+    published = SOURCES["celebdf_pp"].expected
+    assert sum(published[f"test/{name}"] for name in methods) == 8 * 200 + 7 * 200 + 7 * 300
+
+
+def test_celebdf_pp_without_methods_is_refused(plant: Plant) -> None:
+    root = plant(*VIDEOS, **{LIST: LISTED})
+    with pytest.raises(ManifestError, match=r"<scenario>/<method>/.*docs/data/celebdf"):
+        SOURCES["celebdf_pp"].scan(root, ScanOptions())

@@ -109,7 +109,8 @@ def test_diffusionface_archives(plant: Plant) -> None:
         "DiffSwap": "face_swap",
         "CelebA-HQ-img": None,
     }
-    assert any("1 files in 'Odd' belong to no known class" in note for note in result.notes)
+    note = "1 files in folders of no known class were left out: Odd (1)"
+    assert note in result.notes
 
 
 def test_own_table(plant: Plant) -> None:
@@ -163,6 +164,53 @@ def test_plain_folders_of_pictures_frames_and_videos(plant: Plant) -> None:
         (0, 1, None),
         (0, 1, "real/b"),
     ]
+
+
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_unknown_folders_beside_real_ones_are_fakes_named_after_them(
+    plant: Plant, inside: str
+) -> None:
+    names = ("real/a.png", "StyleGAN3/b.png", "my generator/deep/c.png", "real/Diffusion/d.png")
+    extra = ("masks/b.png", "elsewhere/StyleGAN3/e.png") if not inside else ()
+    result = SOURCES["folders"].scan(plant(*(inside + name for name in names), *extra))
+    found = {(s.path.name, s.labels.generator if s.target else "real") for s in result.manifest}
+    assert found == {
+        ("a.png", "real"), ("d.png", "real"),  # below real/, whatever the folder is called
+        ("b.png", "StyleGAN3"), ("c.png", "my generator"),
+    } | ({("e.png", "elsewhere")} if not inside else set())  # fmt: skip
+    assert any(
+        note.startswith("taken as fakes, since they lie beside the real faces: ")
+        and "StyleGAN3, my generator" in note
+        for note in result.notes
+    )
+    if not inside:
+        note = "1 files in folders of no known class were left out: masks (1)"
+        assert note in result.notes
+
+
+def test_a_split_without_reals_has_the_generators_of_the_others(plant: Plant) -> None:
+    root = plant("train/real/a.png", "train/GAN/b.png", "test/GAN/c.png", "test/Other/d.png")
+    result = SOURCES["folders"].scan(root, ScanOptions(val_fraction=0.0))
+    rows = {(s.path.name, s.split, s.labels.generator) for s in result.manifest}
+    assert rows == {("a.png", "train", None), ("b.png", "train", "GAN"), ("c.png", "test", "GAN")}
+    assert any("test/Other (1)" in note for note in result.notes)
+
+
+def test_files_that_are_no_media_are_counted_by_their_ending(plant: Plant) -> None:
+    result = SOURCES["folders"].scan(
+        plant("real/a.png", "fake/b.png", "fake/b.txt", "fake/c.TXT", "README", "real/.hidden")
+    )
+    note = "3 files are no pictures or videos by their ending: .txt 2, no ending 1"
+    assert note in result.notes
+
+
+def test_many_left_out_folders_take_one_line(plant: Plant) -> None:
+    names = [f"odd{number}/{n}.png" for number in range(12) for n in range(number + 1)]
+    notes = SOURCES["genface"].scan(plant("real/a.png", "DDPM/b.png", *names)).notes
+    (line,) = [note for note in notes if "no known class" in note]
+    assert line.startswith(f"{sum(range(13))} files in folders of no known class were left out: ")
+    assert "odd11 (12), odd10 (11)" in line
+    assert line.endswith("and 4 more")
 
 
 def test_repeated_file_names_are_frames_and_group_by_folder(plant: Plant) -> None:

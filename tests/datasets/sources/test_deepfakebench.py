@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from mfclip.data.manifest import check_groups
 from mfclip.datasets.sources import ScanOptions
 from mfclip.datasets.sources.deepfakebench import class_labels, scan
 from mfclip.errors import ManifestError
+from mfclip.experiment.cells import cells, trial_manifest
+from mfclip.experiment.protocols import load_protocol
 from mfclip.labels import Labels
 
 Plant = Callable[..., Path]
@@ -87,7 +90,11 @@ def test_a_video_in_several_splits_is_test_else_train_and_val_is_carved(plant: P
     ("name", "labels"),
     [
         ("FF-real", Labels(False, generator="youtube")),
-        ("DFDCP_Real", Labels(False, generator="DFDCP_Real")),
+        ("DFDCP_Real", Labels(False, generator="original_videos")),
+        ("DFDC_Real", Labels(False, generator="DFDC-real")),
+        ("DF_real", Labels(False, generator="DF_real")),
+        ("SimSwap", Labels(True, "face_swap", "gan", "SimSwap")),
+        ("Celeb-DF-v2", Labels(True, "face_swap", "autoencoder", "Celeb-DF")),
         ("DFDCP_FakeB", Labels(True, "face_swap", None, "method_B")),
         ("DF_fake", Labels(True, "face_swap", "autoencoder", "DF-VAE")),
         ("simswap_Fake", Labels(True, "face_swap", "gan", "simswap")),
@@ -96,6 +103,67 @@ def test_a_video_in_several_splits_is_test_else_train_and_val_is_carved(plant: P
 )
 def test_class_names(name: str, labels: Labels) -> None:
     assert class_labels(name) == labels
+
+
+def test_reals_of_celebdf_are_told_apart_by_the_name_of_the_video() -> None:
+    assert class_labels("CelebDFv2_real", "id0_0001").generator == "Celeb-real"
+    assert class_labels("CelebDFv2_real", "00170").generator == "YouTube-real"
+
+
+def test_celebdf_pp_names_the_method_between_split_and_video(plant: Plant) -> None:
+    swap, talk = "v3/FaceSwap/SimSwap/id0_id1_0000/0.png", "v3/TalkingFace/FLOAT/id2_0001/0.png"
+    fake = {
+        "SimSwap": {"id0_id1_0000": video("CelebDFv3_fake", swap)},
+        "FLOAT": {"id2_0001": video("CelebDFv3_fake", talk)},
+    }
+    tree = {"Celeb-DF-v3": {"CelebDFv3_fake": {"train": {}, "test": fake}}}
+    root = plant(swap, talk, **{"Celeb-DF-v3.json": json.dumps(tree)})
+    rows = {(s.labels.generator, s.labels.manipulation, s.group) for s in scan(root).manifest}
+    assert rows == {("SimSwap", "face_swap", "id0_0000"), ("FLOAT", "reenactment", "id2_0001")}
+
+
+def test_table_5_takes_manifests_of_these_lists(plant: Plant) -> None:
+    """Every name that the protocol asks for is what the lists' classes become."""
+    videos = {
+        "FaceForensics++": {
+            "FF-real": ["000", "003", "005", "007"], "FF-DF": ["000_003", "005_007"],
+            "FF-F2F": ["000_003", "005_007"], "FF-FS": ["000_003", "005_007"],
+            "FF-NT": ["000_003", "005_007"],
+        },
+        "Celeb-DF-v2": {
+            "CelebDFv2_real": ["id0_0000", "00170"], "CelebDFv2_fake": ["id0_id1_0000"]
+        },
+        "DFDC": {"DFDC_Real": ["aaa"], "DFDC_Fake": ["bbb"]},
+        "DeeperForensics-1.0": {"DF_real": ["M101"], "DF_fake": ["000_M101"]},
+    }  # fmt: skip
+    frames, lists = [], {}
+    for dataset, classes in videos.items():
+        tree: dict[str, Any] = {}
+        for label, names in classes.items():
+            for name in names:
+                frame = f"{dataset}/{label}/{name}/0.png"
+                frames.append(frame)
+                trains = dataset == "FaceForensics++" and name[:3] in {"005", "007"}
+                split = "train" if trains else "test"
+                part = tree.setdefault(label, {}).setdefault(split, {})
+                (part.setdefault("c23", {}) if label.startswith("FF") else part)[name] = video(
+                    label, frame
+                )
+        lists[f"{dataset}.json"] = json.dumps({dataset: tree})
+    manifest = scan(plant(*frames, **lists), ScanOptions(val_fraction=0.0)).manifest
+    # one training group cannot be divided: a copy of it stands for the validation split
+    copies = [replace(s, path=s.path / "v", split="val") for s in manifest if s.split == "train"]
+    manifest = replace(manifest, samples=(*manifest.samples, *copies))
+    (cell,) = cells(load_protocol("table5_cross_dataset"), manifest, rows=["MFCLIP"])
+    found = {trial.name: trial_manifest(manifest, cell, trial) for trial in cell.tests}
+    assert {name: dict(part.counts()) for name, part in found.items()} == {
+        "FF++": {
+            "real": 2, "Deepfakes": 1, "Face2Face": 1, "FaceSwap": 1, "NeuralTextures": 1
+        },
+        "Celeb-DF": {"real": 2, "Celeb-synthesis": 1},
+        "DFDC": {"real": 1, "DFDC-fake": 1},
+        "DF-1.0": {"real": 2, "DF-VAE": 1},
+    }  # fmt: skip
 
 
 def test_groups_follow_the_names_of_each_data_set(plant: Plant) -> None:

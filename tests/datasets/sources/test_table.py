@@ -86,6 +86,14 @@ def test_a_written_manifest_passes_through_unchanged(plant: Plant) -> None:
     assert again.samples == scanned.samples
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_columns_may_be_separated_otherwise(plant: Plant, mark: str) -> None:
+    root = plant("a,1.png", "b.png")
+    (root / "mine.csv").write_text(f"path{mark}label\na,1.png{mark}fake\nb.png{mark}real\n")
+    manifest = scan(root / "mine.csv").manifest
+    assert [(s.path.name, s.target) for s in manifest] == [("a,1.png", 1), ("b.png", 0)]
+
+
 def test_broken_tables(plant: Plant) -> None:
     root = plant("a.png")
     with pytest.raises(ManifestError, match=r"expected a .csv, .jsonl or .parquet file at"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import KINDS, assert_close
+from mfclip.card import Card
 from mfclip.config import build_config
 from mfclip.data.manifest import Manifest
 from mfclip.detectors import build_detector
@@ -29,7 +30,7 @@ def test_features_of_others_are_what_their_last_layer_reads(
 ) -> None:
     sizes = {k: tiny_run["model"][k] for k in ("image_size", "embed_dim", "num_heads", "image")}
     settings = build_config({"model": {"name": "cvit", **sizes}}).model
-    detector = Named("cvit", build_detector(settings).eval(), {"resize": 72})
+    detector = Named("cvit", build_detector(settings).eval(), Card(resize=72))
     faces = detector.read(kinds_manifest)[:5]
     features = torch.from_numpy(vision_features(detector, faces))
     with torch.no_grad():

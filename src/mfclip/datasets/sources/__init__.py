@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mfclip.datasets.sources.celebdf import CELEBDF_V1, CELEBDF_V2
+from mfclip.datasets.sources.celebdf import CELEBDF_PP, CELEBDF_V1, CELEBDF_V2
 from mfclip.datasets.sources.contract import ScanOptions, ScanResult, Source, count_items
 from mfclip.datasets.sources.deeperforensics import DEEPERFORENSICS
 from mfclip.datasets.sources.deepfakebench import DEEPFAKEBENCH
@@ -21,6 +21,7 @@ from mfclip.datasets.sources.generator_folders import (
     GENERATOR_FOLDERS,
 )
 from mfclip.datasets.sources.genface import GENFACE
+from mfclip.datasets.sources.huggingface import HUGGINGFACE
 from mfclip.datasets.sources.table import TABLE
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -29,6 +30,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "faceforensics": FACEFORENSICS,
         "celebdf_v1": CELEBDF_V1,
         "celebdf_v2": CELEBDF_V2,
+        "celebdf_pp": CELEBDF_PP,
         "dfdc": DFDC,
         "dfdcp": DFDCP,
         "deeperforensics": DEEPERFORENSICS,
@@ -40,6 +42,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "generator_folders": GENERATOR_FOLDERS,
         "folders": FOLDERS,
         "table": TABLE,
+        "huggingface": HUGGINGFACE,
     }
 )
 """Name on the command line -> source."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfclip.data.manifest import Sample
 from mfclip.datasets.sources.contract import ScanOptions, ScanResult, conclude
-from mfclip.datasets.sources.disk import VIDEOS, broken, open_root, walk_folders
+from mfclip.datasets.sources.disk import (
+    VIDEOS,
+    broken,
+    count_others,
+    open_root,
+    walk_folders,
+)
 from mfclip.datasets.splits import assign_splits, merge_identities
 from mfclip.labels import Labels
 
@@ -24,7 +30,11 @@ SPLIT_FOLDERS = {
     "testing": "test",
 }
 
-Lookup = Callable[[str], Labels | None]
+Lookup = Callable[[Path], Labels | None]
+"""Labels of a folder, given by its path below the root; None if it is no class."""
+
+LISTED = 8
+"""Folders that a note names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ def scan_tree(
         title: of the data set, for messages.
         page: of the documentation, for messages.
         root: top of the tree.
-        lookup: labels of a folder name, None if it is no class.
+        lookup: labels of a folder.
         options: `group_by`, `val_fraction`, `seed`.
 
     Raises:
@@ -114,20 +124,35 @@ def _classify(root: Path, lookup: Lookup) -> tuple[list[_File], list[str], list[
             unknown[inside.as_posix()] = len(names)
         elif place is not None:
             files += [_File(folder / name, name, place) for name in names]
-    notes = [
-        f"{count} files in '{folder}' belong to no known class and were left out"
-        for folder, count in unknown.items()
-    ]
+    notes = _left_out(unknown, root)
     return files, notes, [folder for folder, count in held.items() if count == 0]
 
 
+def _left_out(unknown: Mapping[str, int], root: Path) -> list[str]:
+    """Say which media belong to no class, and which files are no media."""
+    notes = []
+    if unknown:
+        largest = sorted(unknown, key=lambda folder: -unknown[folder])
+        listed = ", ".join(f"{folder} ({unknown[folder]})" for folder in largest[:LISTED])
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        notes.append(
+            f"{sum(unknown.values())} files in folders of no known class were left out: "
+            f"{listed}{more}"
+        )
+    others = count_others(root)
+    if others:
+        endings = ", ".join(f"{end or 'no ending'} {n}" for end, n in others.most_common(LISTED))
+        notes.append(f"{others.total()} files are no pictures or videos by their ending: {endings}")
+    return notes
+
+
 def _class_folders(inside: Path, lookup: Lookup) -> list[Path]:
-    return [p for p in (inside, *inside.parents) if p.name and lookup(p.name)]
+    return [p for p in (inside, *inside.parents) if p.name and lookup(p)]
 
 
 def _read_place(inside: Path, lookup: Lookup) -> _Place | None:
     known = next(iter(_class_folders(inside, lookup)), None)
-    labels = lookup(known.name) if known else None
+    labels = lookup(known) if known else None
     if known is None or labels is None:
         return None
     splits = [SPLIT_FOLDERS[name.lower()] for name in inside.parts if name.lower() in SPLIT_FOLDERS]

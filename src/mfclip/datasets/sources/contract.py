@@ -30,6 +30,8 @@ class ScanOptions:
         celebdf_root: Celeb-DF v2 folder, likewise.
         columns: for tables: manifest column -> column of the file.
         group_by: what makes a group in plain folder trees; found from the names if omitted.
+        fake: values of a label column that mean fake, where its names do not say so.
+        files: folder for pictures that lie inside other files.
         val_fraction: share of the training groups moved to val where the source has no val.
         seed: of every split that is not official.
     """
@@ -42,6 +44,8 @@ class ScanOptions:
     celebdf_root: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     group_by: Literal["file", "folder"] | None = None
+    fake: tuple[str, ...] = ()
+    files: Path | None = None
     val_fraction: float = 0.1
     seed: int = 0
 

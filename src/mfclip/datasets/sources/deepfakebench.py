@@ -39,12 +39,25 @@ _FAKES = {
     "DF_fake": Labels(True, "face_swap", "autoencoder", "DF-VAE"),
     "UADFV_Fake": Labels(True, "face_swap", "autoencoder", "UADFV"),
 }
-_REALS = {"FF-real": "youtube", "DFD_real": "actors"}
+_REALS = {
+    "FF-real": "youtube",
+    "DFD_real": "actors",
+    "DFDC_Real": "DFDC-real",
+    "DFDCP_Real": "original_videos",
+}
+"""Class of a list -> what the data set's own source calls the same faces.
+
+So a protocol such as Table V takes either. `DF_real` stays: those are DeeperForensics' source
+videos and not the FaceForensics++ originals that its own source takes.
+"""
+
+_COMPRESSIONS = ("raw", "c0", "c23", "c40")
 _SPLITS = ("test", "train", "val")  # a video listed twice counts for the first of these
 _FF_PAIR = re.compile(r"\d{3}(_\d{3})?")
 _ACTOR = re.compile(r"[MW]\d{3}")
 _TRIES = 50
 _CELEB = re.compile(r"id\d+(_id\d+)?_\d+")
+_CELEB_REAL = re.compile(r"CelebDFv\d_real")
 
 
 Found = tuple[Sample, list[str]]
@@ -91,10 +104,16 @@ def scan(root: Path, options: ScanOptions = DEFAULTS) -> ScanResult:
     return conclude(root if root.is_dir() else root.parent, samples, notes, options)
 
 
-def class_labels(name: str) -> Labels:
+def class_labels(name: str, video: str = "") -> Labels:
     """Return what a class name of a list means; "real" in it, in any case, means real.
 
+    Args:
+        name: of the class.
+        video: name of the video, which tells Celeb-DF's two sources of real faces apart.
+
     Example:
+        >>> class_labels("CelebDFv2_real", "id0_0001").generator
+        'Celeb-real'
         >>> class_labels("FF-F2F").manipulation
         'reenactment'
         >>> class_labels("DFDC_Real").is_fake
@@ -102,10 +121,17 @@ def class_labels(name: str) -> Labels:
     """
     if name in _FAKES:
         return _FAKES[name]
+    if _CELEB_REAL.fullmatch(name) and video:
+        source = "Celeb-real" if _CELEB.fullmatch(video) else "YouTube-real"
+        return Labels(is_fake=False, generator=source)
     if "real" in name.lower():
         return Labels(is_fake=False, generator=_REALS.get(name, name))
     method = name.removesuffix("_Fake").removesuffix("_fake")
-    return read_table(builtin_table("df40")).find(method) or Labels(True, generator=name)
+    tables = (read_table(builtin_table(each)) for each in ("df40", "celebdf_pp"))
+    found = [labels for table in tables if (labels := table.find(method))]
+    # the two spell the methods that they share differently: simswap, SimSwap
+    exact = [labels for labels in found if labels.generator == method]
+    return next(iter(exact + found), Labels(True, generator=name))
 
 
 def _find_lists(root: Path) -> list[Path]:
@@ -151,6 +177,8 @@ def _read_split(
             yield _Video(dataset, label, split, name, frames)
         elif name == compression:
             yield from _read_split(entry, place, compression)
+        elif name not in _COMPRESSIONS:  # Celeb-DF++ names the method between split and video
+            yield from _read_split(entry, (dataset, name, split), compression)
 
 
 def _place_frames(
@@ -162,7 +190,7 @@ def _place_frames(
     for video in videos:
         people = _people(video)
         video_id = f"{video.dataset}/{video.label}/{video.name}"
-        labels = class_labels(video.label)
+        labels = class_labels(video.label, video.name)
         for frame in video.frames:
             file = base.joinpath(*_parts(frame)[skip:])
             if file.is_file():

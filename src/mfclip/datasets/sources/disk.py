@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 from mfclip.data.manifest import Sample
 from mfclip.errors import ManifestError
 from mfclip.labels import Labels
+from mfclip.media.images import IMAGE_SUFFIXES
+from mfclip.media.video import VIDEO_SUFFIXES
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
-VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+IMAGES = IMAGE_SUFFIXES
+VIDEOS = VIDEO_SUFFIXES
 
 _FRAME_FOLDERS = ("frames", "images")
 _SHOWN = 8
@@ -53,6 +56,19 @@ def walk_folders(
         folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
         names = (file for file in files if os.path.splitext(file)[1].lower() in kinds)
         yield Path(place), sorted(name for name in names if not name.startswith("."))
+
+
+def count_others(folder: Path) -> Counter[str]:
+    """Count the files below a folder that are no media by their ending, by that ending.
+
+    Hidden files, which nobody put there by hand, are left out.
+    """
+    found: Counter[str] = Counter()
+    for _, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if f != "__MACOSX" and not f.startswith(".")]
+        endings = (os.path.splitext(f)[1].lower() for f in files if not f.startswith("."))
+        found.update(ending for ending in endings if ending not in IMAGES | VIDEOS)
+    return found
 
 
 def find_clips(folder: Path, prefer: str = "videos") -> list[Clip]:

@@ -40,7 +40,8 @@ def scan(
         raise ManifestError(
             f"{title}: expected a table of the folder names, --option table=FILE.toml; see {PAGE}"
         )
-    return scan_tree(title, PAGE, root, read_table(path).find, options)
+    known = read_table(path)
+    return scan_tree(title, PAGE, root, lambda folder: known.find(folder.name), options)
 
 
 GENERATOR_FOLDERS = Source(

@@ -23,7 +23,7 @@ def scan(root: Path, options: ScanOptions = DEFAULTS) -> ScanResult:
         ManifestError: wrong root, no known generator, a generator folder without a picture.
     """
     table = read_table(options.table or builtin_table("genface"))
-    return scan_tree(TITLE, PAGE, root, table.find, options)
+    return scan_tree(TITLE, PAGE, root, lambda folder: table.find(folder.name), options)
 
 
 GENFACE = Source(

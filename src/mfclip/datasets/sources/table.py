@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfclip.data.manifest import OPTIONAL, REQUIRED, Sample, find_delimiter
+from mfclip.data.manifest import (
+    EXTRA,
+    OPTIONAL,
+    REQUIRED,
+    Sample,
+    find_delimiter,
+    parse_extra,
+)
 from mfclip.datasets.sources.class_folders import SPLIT_FOLDERS
 from mfclip.datasets.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
 from mfclip.datasets.sources.disk import broken, read_lines
@@ -21,7 +28,7 @@ from mfclip.labels import Labels, parse_label, parse_level
 
 TITLE = "table"
 PAGE = "docs/data/table.md"
-COLUMNS = (*REQUIRED, *OPTIONAL, "source_path")
+COLUMNS = (*REQUIRED, *OPTIONAL, *EXTRA)
 
 _NEEDED = ("path", "label")
 _SPELLINGS = {
@@ -70,8 +77,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise broken(TITLE, "a .csv, .jsonl or .parquet file", path, PAGE)
     rows: list[dict[str, Any]]
-    if path.suffix == ".csv":
+    if path.suffix in {".csv", ".tsv", ".txt"}:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            # spreadsheets of many countries write semicolons, since the comma marks decimals
             delimiter = find_delimiter(file.readline())
             file.seek(0)
             rows = list(csv.DictReader(file, delimiter=delimiter))
@@ -80,7 +88,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     elif path.suffix == ".parquet":
         rows = require("pyarrow.parquet", extra="train").read_table(path).to_pylist()
     else:
-        raise ManifestError(f"expected a .csv, .jsonl or .parquet file, but got {path.name}")
+        raise ManifestError(f"expected a .csv, .tsv, .jsonl or .parquet file, but got {path.name}")
     if not rows:
         raise ManifestError(f"{path} holds no rows")
     return rows
@@ -130,13 +138,14 @@ def _parse(row: Mapping[str, Any], names: Mapping[str, str], folder: Path, where
             family.lower() if family else None,
             parse_level(text.get("generator")),
         )
+        extra = parse_extra(text, folder)
     except ManifestError as error:
         raise ManifestError(f"{where}: {error}") from None
     path = text["path"].replace("\\", "/")
     group = text.get("group") or text.get("source_path") or text.get("video_id") or text["path"]
     split = SPLIT_FOLDERS.get(text.get("split", "").lower(), text.get("split", ""))
     video_id = parse_level(text.get("video_id"))
-    return Sample(folder / path, labels, split, group.replace("\\", "/"), video_id)
+    return Sample(folder / path, labels, split, group.replace("\\", "/"), video_id, **extra)
 
 
 def _split(

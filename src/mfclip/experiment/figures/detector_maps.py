@@ -54,7 +54,7 @@ def _maps(detector: Named, faces: Sequence[FaceItem]) -> list[tuple[np.ndarray, 
     for images in detector.batches(faces):
         heats.extend(heat_map(detector.model, images).cpu().numpy())
         with torch.inference_mode():
-            logits = detector.model(images).float() / float(detector.card.get("temperature", 1))
+            logits = detector.model(images).float() / detector.card.temperature
         scores.extend(logits.softmax(1)[:, 1].tolist())
     pictures = [overlay(face.image, heat) for face, heat in zip(faces, heats, strict=True)]
     return list(zip(pictures, scores, strict=True))

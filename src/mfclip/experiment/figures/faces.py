@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mfclip.card import Card
 from mfclip.data.dataset import FaceDataset, FaceItem
 from mfclip.data.manifest import Manifest
 from mfclip.datasets.contact_sheet import choose
@@ -36,7 +36,7 @@ class Named:
 
     name: str
     model: nn.Module
-    card: dict[str, Any]
+    card: Card
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +56,7 @@ class Named:
             InputError: a picture cannot be read.
         """
         size = int(getattr(self.model, "image_size", 224))
-        faces = FaceDataset(manifest, resize=int(self.card.get("resize", 256)), image_size=size)
+        faces = FaceDataset(manifest, resize=self.card.resize, image_size=size)
         return [faces[row, 0] for row in range(len(faces))]
 
 
@@ -109,9 +109,10 @@ def kind_of(labels: Labels) -> str:
     return (labels.generator or "unknown") if labels.is_fake else "real"
 
 
-def _kind(model: nn.Module, card: dict[str, Any]) -> str:
-    settings = card.get("config", {}).get("model", {})
-    return str(settings.get("name", type(model).__name__))
+def _kind(model: nn.Module, card: Card) -> str:
+    settings = card.config.get("model")
+    named = settings.get("name") if isinstance(settings, dict) else None
+    return str(named or type(model).__name__)
 
 
 def _short(source: str | Path | None) -> str:

@@ -1,0 +1,41 @@
+"""Names of devices, memory that others hold, and the kernels of a GPU without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mfclip.errors import ConfigError
+from mfclip.runtime.device import fast_kernels, find_device
+
+
+def test_a_name_that_means_nothing_is_refused() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no device 'abacus' on this machine; expected auto"):
+        find_device("abacus")
+
+
+def test_a_device_without_memory_is_not_an_absent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0 ...")
+
+    monkeypatch.setattr(torch, "zeros", refuse)
+    with pytest.raises(ConfigError, match=r"'cuda' has no free memory \(CUDA out of memory\); end"):
+        find_device("cuda")
+
+
+def test_a_gpu_gets_fast_kernels_and_a_cpu_stays_as_it_is() -> None:
+    def now() -> tuple[bool, str]:
+        return torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+
+    before = now()
+    with fast_kernels(torch.device("cpu"), "medium"):
+        assert now() == before
+    with fast_kernels(torch.device("cuda", 0), "high"):
+        assert now() == (True, "high")
+    assert now() == before
+    with pytest.raises(ZeroDivisionError), fast_kernels(torch.device("cuda", 0), "high"):
+        raise ZeroDivisionError
+    assert now() == before
