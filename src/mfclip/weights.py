@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -161,7 +162,7 @@ def check_build(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], s
     except MissingExtraError:
         raise
     except Exception as error:  # builders of other packages raise what they like
-        reason = str(error).strip().partition("\n")[0][:300]  # it may quote a thousand numbers
+        reason = shorten(str(error), 300)
         raise WeightsError(f"{source}: nothing can be built from the settings: {reason}") from error
     _compare(draft, tensors, source)
     stored = draft.state_dict().keys()
