@@ -371,7 +371,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in REQUIRED if name not in row]
     if missing:
-        found = [str(name) for name in row]
+        found = [str(name) for name in row if name is not None]  # None: cells without a heading
         problem = f"lacks the column(s) {', '.join(missing)}"
         if len(found) == 1 and (mark := find_delimiter(found[0])) != ",":
             problem = f"has {DELIMITERS[mark]} between its columns, not commas"
