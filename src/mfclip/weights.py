@@ -182,7 +182,8 @@ class _Bounded(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         self.left -= 1
-        if self.left < 0:
+        # `no_grad` comes by here on its way out, too: ended there, it would leave gradients off
+        if self.left < 0 and func is not torch._C._set_grad_enabled:
             raise WeightsError("they name far more layers than there are tensors")
         return func(*args, **(kwargs or {}))
 
