@@ -94,7 +94,7 @@ def test_good_pictures_are_scored_and_bad_ones_listed(data: Path, weights: Path)
     assert done.exit_code == 1
     listed = {line.split(": ")[1]: line for line in done.stderr.splitlines() if "scored" in line}
     assert list(listed) == ["cut.png", "empty[red].png", "text.png", "gone.png"]
-    reasons = ("damaged or cut short", "empty (0 bytes)", "not a picture", "no such file")
+    reasons = ("damaged or cut short", "empty (0 bytes)", "not an image", "no such file")
     assert all(map(str.__contains__, listed.values(), reasons))
     with (data / "res" / "scores.csv").open(newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
@@ -146,7 +146,7 @@ def test_videos_are_counted_besides_their_frames(films: Path, weights: Path) -> 
         assert video.score == max(s.score for s in frames if s.video_id == video.path)
     read = json.loads((films / "res/metrics-video.json").read_text())
     assert (read["unit"], read["pool"], read["bootstrap"]["num_groups"]) == ("video", "max", 6)
-    expected = compute_metrics(videos.score, videos.target, fitted_threshold=CARD["threshold"])
+    expected = compute_metrics(videos.score, videos.target, fitted_threshold=CARD.threshold)
     assert read["rows"][0]["figures"]["auc"] == expected.auc
     shown = " ".join(done.stdout.split())
     assert "test: 9 reals" in shown
@@ -183,7 +183,7 @@ def test_several_manifests_are_compared(films: Path, weights: Path) -> None:
 
 def test_faces_cut_in_another_way_are_told(data: Path, weights: Path) -> None:
     file = read_weights(weights)
-    card = {**file.card, "face_margin": 1.15, "face_align": False}
+    card = file.card.changed(face_margin=1.15, face_align=False)
     write_weights(WeightFile(file.tensors, file.settings, card), data / "cut.safetensors")
     (data / "framing.json").write_text('{"face_margin": 1.3, "face_align": true}')
     done = evaluate(data / "cut.safetensors", "--out", "res")

@@ -102,7 +102,7 @@ def test_crops_labels_and_failures(inputs, tmp_path):
         ("absent.png", "unreadable"),
     ]
     assert failures[2]["reason"] == "no face found in 3 frames"
-    assert "not a picture" in failures[1]["reason"]
+    assert "not an image" in failures[1]["reason"]
 
 
 def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):
