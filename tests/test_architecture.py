@@ -15,6 +15,7 @@ from typer.main import get_command
 
 import mfclip
 import tables
+from helpers import value_type
 from mfclip.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,10 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
     }  # fmt: skip
 
 
+OF_OTHER_MEANING = {("data reconstruct", "--weights"), ("export", "--precision")}
+"""Options that only share a name: weights of a generator, a precision to convert to."""
+
+
 def _commands() -> dict[str, Any]:
     """Every command by its words, e.g. ``data scan``."""
     tree = {"": get_command(app)}
@@ -139,30 +144,32 @@ def _commands() -> dict[str, Any]:
 def test_what_several_commands_ask_for_is_asked_for_alike() -> None:
     """One name, one short form and one type of value."""
     found: dict[str, dict[str, set[Any]]] = {}
-    for parameter in (p for command in _commands().values() for p in command.params):
-        seen = found.setdefault(parameter.name, {"opts": set(), "type": set()})
+    asked = [(name, each) for name, command in _commands().items() for each in command.params]
+    for command, parameter in asked:
+        if (command, parameter.opts[0]) in OF_OTHER_MEANING:
+            continue
+        # an argument is no option of that name: `data scan` takes the root of a data set
+        seen = found.setdefault(parameter.opts[0], {"opts": set(), "type": set()})
         seen["opts"].add(tuple(parameter.opts))
-        seen["type"].add(parameter.type.name)
-    assert found["out"]["opts"] == {("--out", "-o")}
-    # an argument of the commands that work on a manifest, an option of those that work on weights
-    assert found["manifest"]["opts"] == {("manifest",), ("--manifest",)}
-    # of `export` also an argument, by the name of `source`
-    assert found["weights"]["opts"] == {("--weights",)}
-    for name in ("weights", "root", "split", "device", "engine", "precision", "seed", "set_",
-                 "workers", "threshold", "batch_size", "config"):  # fmt: skip
+        seen["type"].add(value_type(parameter))
+    assert found["--out"]["opts"] == {("--out", "-o")}
+    for name in ("--manifest", "--weights", "--root", "--split", "--device", "--engine",
+                 "--precision", "--seed", "--set", "--workers", "--threshold", "--batch-size",
+                 "--config"):  # fmt: skip
         assert len(found[name]["opts"]) == 1, name
         assert len(found[name]["type"]) == 1, name
-    assert found["frames"]["opts"] == {("--frames",), ("--frames", "--num-frames")}
+    assert found["--frames"]["opts"] == {("--frames",), ("--frames", "--num-frames")}
 
 
 def test_options_are_explained_alike() -> None:
-    """What has one meaning has one text; three commands have reasons for their own."""
+    """What has one meaning has one text; ``serve`` and ``figure`` have reasons for their own."""
     texts: dict[str, set[str]] = {}
     for name, command in _commands().items():
-        if name in {"serve", "experiment figure", "data reconstruct"}:
+        if name in {"serve", "experiment figure"}:
             continue
         for parameter in command.params:
-            texts.setdefault(parameter.opts[0], set()).add(getattr(parameter, "help", "") or "")
+            if (name, parameter.opts[0]) not in OF_OTHER_MEANING:
+                texts.setdefault(parameter.opts[0], set()).add(getattr(parameter, "help", "") or "")
     for option in ("--weights", "--root", "--device", "--workers", "--precision", "--threshold"):
         assert len(texts[option]) == 1, option
 

@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from helpers import value_type
 from mfclip.cli.app import app
 from mfclip.errors import ConfigError, MfclipError
 
@@ -34,6 +35,7 @@ FOLDERS = {
     "evaluate --out": ["evaluate", "--manifest", "M", "--weights", "W", "--out"],
     "data prepare --out": ["data", "prepare", "M", "--out"],
     "data perturb --out": ["data", "perturb", "M", "--out"],
+    "data reconstruct --out": ["data", "reconstruct", "M", "--out"],
     "data pack --out": ["data", "pack", "M", "--out"],
     "experiment run --out": ["experiment", "run", "P", "--manifest", "M", "--out"],
 }
@@ -78,7 +80,7 @@ def refusal(words: Sequence[str], out: str) -> str:
 
 def test_every_output_option_is_tried_below() -> None:
     """An option that names a file or folder to write is one of these, or is read from."""
-    read = {"--config", "--manifest", "--root", "--reuse"}
+    read = {"--config", "--manifest", "--root", "--reuse", "--found", "--weights"}
     found = set()
     tree = [("", get_command(app))]
     while tree:
@@ -89,7 +91,7 @@ def test_every_output_option_is_tried_below() -> None:
             continue
         for parameter in command.params:
             option = parameter.opts[0]
-            takes_path = parameter.type.name in {"path", "directory", "file"}
+            takes_path = value_type(parameter) is Path
             if option.startswith("--") and option not in read and takes_path:
                 found.add(f"{words} {option}")
     # --json takes FILE or - and so is a text

@@ -106,9 +106,7 @@ def test_crops_labels_and_failures(inputs, tmp_path):
 
 
 def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):
-    report = prepare(
-        Manifest((inputs[0],), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5)
-    )
+    report = prepare(Manifest((inputs[0],), tmp_path), tmp_path / "out", PrepareOptions(margin=1.5))
     assert read_manifest(report.manifest).framing == Framing(1.5, align=True)
 
 

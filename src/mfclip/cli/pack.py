@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mfclip.cli.options import ManifestArgument, OutFolder, Root, Seed, Split
-from mfclip.cli.output import claim_folder, refuse_unwritable
+from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
 from mfclip.data.manifest import read_manifest
 from mfclip.data.shards import write_shards
 
@@ -26,9 +26,11 @@ def pack(
     at an address such as s3://bucket/train. The manifest is still needed, the training files not.
     """
     rows = read_manifest(manifest, root=root)
-    for name in [split] if split else sorted({sample.split for sample in rows}):
+    names = [split] if split else sorted({sample.split for sample in rows})
+    indices = [f"{name}/index.json" for name in names]
+    claim_folder("--out", out, inputs=files_of(manifest, rows), names=indices)
+    for name in names:
         part = rows.split(name)
-        claim_folder("--out", out / name, inputs=[manifest], names=["index.json"])
         with refuse_unwritable(out / name):
             index = write_shards(part, out / name, samples_per_shard=faces, seed=seed)
         typer.echo(
