@@ -66,6 +66,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "image_size": 32,
         "options": {"patch_size": 8, "width": 24, "depth": 4, "num_heads": 3},
     },
+    "dire": {"image_size": 32},
     "guan": {"image_size": 32, "options": {"backbone": "convnext_atto"}},
     "cevit": {"image_size": 32, "options": {"width": 8, "depth": 1, "hidden": 16}},
 }

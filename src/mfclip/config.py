@@ -59,6 +59,14 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
 }
 """Model sizes by name: only the differences from the paper's."""
 
+RELEASED: dict[str, Any] = {
+    "noise": {"pixel_scale": 1.0},
+    # the code reads the depth off OpenAI's ViT-B/32 file, which has twice the paper's L
+    "text": {"depth": 12},
+    "spa": {"mode": "batch", "targets": "one-hot"},
+}
+"""What ``model.released = true`` changes among the defaults: the authors' code, not their paper."""
+
 
 class Settings(BaseModel):
     """A frozen group of settings that knows its keys and no others."""
@@ -129,6 +137,7 @@ class ModelSettings(Settings):
     noise: NoiseEncoderSettings = NoiseEncoderSettings()
     text: LanguageEncoderSettings = LanguageEncoderSettings()
     spa: PairAttentionSettings = PairAttentionSettings()
+    released: bool = False  # the authors' network, for their weights; docs/concepts.md
     pretrained: str | None = None  # None, a path or a hub id
     options: dict[str, Any] = Field(default_factory=dict)  # arguments of a baseline's builder
 
@@ -275,6 +284,8 @@ def build_config(tree: Mapping[str, Any]) -> RunConfig:
     model = tree.get("model")
     name = model.get("name", "mfclip") if isinstance(model, Mapping) else "mfclip"
     preset = copy.deepcopy(MODEL_PRESETS.get(str(name), {}))
+    if isinstance(model, Mapping) and model.get("released") is True:
+        preset = _merge(preset, copy.deepcopy(RELEASED))
     try:
         return RunConfig.model_validate(_merge({"model": preset}, tree))
     except ValidationError as error:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
+from mfclip.baselines.dire import Dire
 from mfclip.baselines.freqnet import FreqNet
 from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
@@ -169,7 +170,12 @@ DETECTORS: dict[str, Builder] = {
     "uia_vit": _plain(UiaVit),
     "cevit": _plain(CrossEfficientViT),
     "guan": _plain(Guan),
+    "dire": _plain(Dire),
 }
+
+
+JUDGES_MAPS = ("dire",)
+"""Detectors whose pictures are maps that were computed from faces, and not the faces."""
 
 
 def build_detector(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_several_manifests_are_compared(films: Path, weights: Path) -> None:
 def test_faces_cut_in_another_way_are_told(data: Path, weights: Path) -> None:
     file = read_weights(weights)
     card = file.card.changed(face_margin=1.15, face_align=False)
-    write_weights(WeightFile(file.tensors, file.settings, card), data / "cut.safetensors")
+    write_weights(replace(file, card=card), data / "cut.safetensors")
     (data / "framing.json").write_text('{"face_margin": 1.3, "face_align": true}')
     done = evaluate(data / "cut.safetensors", "--out", "res")
     assert "warning: m: these faces were cut with margin 1.3, aligned" in done.stderr
@@ -205,10 +206,7 @@ def test_nothing_scored_ends_with_two(data: Path, weights: Path) -> None:
 
 
 def test_place_that_cannot_be_written_is_refused_before_scoring(data: Path, weights: Path) -> None:
-    message = refusal(evaluate(weights, "--out", "real.png"), ConfigError)
-    assert message == "expected --out to be followed by a folder, but got 'real.png'"
-    (data / "file").touch()
-    for out in ("file", "real.png/below"):
+    for out in ("real.png", "real.png/below"):
         message = refusal(evaluate(weights, "--out", out), ConfigError)
         assert message.startswith(f"cannot write {out}: ")
         assert "a file, not a folder; choose another place" in message
@@ -299,4 +297,4 @@ def test_the_command_loads_nothing_heavy(command: str) -> None:
 
 def test_help_states_the_exit_status() -> None:
     text = " ".join(run("evaluate", "--help").stdout.split())
-    assert "0, everything was scored; 1, some images could not be scored" in text
+    assert "0, everything was scored; 1, some pictures could not be scored" in text

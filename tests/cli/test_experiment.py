@@ -62,7 +62,7 @@ def test_run_fails_in_one_cell_and_reports_the_other(
 ) -> None:
     result = _run(*command, "--set", "model.noise.patch_size=128")
     assert result.exit_code == 1
-    assert "skipped: DIRE: this version of mfclip has no detector 'dire'" in result.output
+    assert "skipped: DIRE: 'dire' judges maps" in result.output
     assert "1 cells finished, 0 finished before, 1 failed" in result.output
     assert "failed: MFCLIP__A__seed0: ConfigError: " in result.output
     result = _run(
@@ -73,7 +73,7 @@ def test_run_fails_in_one_cell_and_reports_the_other(
 
     result = _run("experiment", "report", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "without figures: DIRE: skipped: this version" in result.output
+    assert "without figures: DIRE: skipped: 'dire' judges maps" in result.output
     assert "without figures: MFCLIP__A__seed0: failed: ConfigError" in result.output
     assert "1 finished cells: report.md, report.csv" in result.output
     page = (tmp_path / "out" / "report.html").read_text()

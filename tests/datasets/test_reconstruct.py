@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_named_and_left_out(pictures: Manifest, tmp_path:
     assert len(read_manifest(report.manifest)) == 2
     text = (tmp_path / "out" / "failures.csv").read_text()
     assert "1.png" in text
-    assert "not a picture" in text
+    assert "not an image" in text
     for sample in pictures:
         sample.path.write_text("no picture")
     with pytest.raises(ManifestError, match="none of 4 pictures could be read"):

@@ -33,14 +33,16 @@ def test_rows_without_a_detector_are_skipped_with_the_reason(planner: Planner) -
         "MFCLIP__A__seed0", "MFCLIP__A__seed1", "image_alone__A__seed0", "image_alone__A__seed1",
     ]  # fmt: skip
     assert [skipped.row for skipped in found.skipped] == ["DIRE"]
-    assert "no detector 'dire'; it has mfclip, mfclip-small" in found.skipped[0].reason
+    assert "'dire' judges maps that are computed from faces" in found.skipped[0].reason
+    config = row_config(found.protocol, "MFCLIP", {"model": {"name": "mfclop"}})
+    assert "no detector 'mfclop'; it has mfclip, mfclip-small" in str(skip_reason(config))
 
 
 def test_every_detector_there_is_is_run(planner: Planner) -> None:
     found = planner()
     for name in DETECTORS:
         config = row_config(found.protocol, "MFCLIP", {"model": {"name": name}})
-        assert skip_reason(config) is None
+        assert (skip_reason(config) is None) == (name != "dire")
 
 
 def test_settings_are_base_then_row_then_seed(planner: Planner, made_faces: Path) -> None:

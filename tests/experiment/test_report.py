@@ -90,7 +90,7 @@ def test_markdown_latex_and_page_show_the_same_figures(store: Store) -> None:
             assert rf"{number} $\pm$ {spread}" in texts["report.tex"]
     assert "*99.97* (note" in texts["report.md"]
     assert r"\textit{99.97}" in texts["report.tex"]
-    assert "- DIRE: skipped: this version of mfclip has no detector" in texts["report.md"]
+    assert "- DIRE: skipped: 'dire' judges maps" in texts["report.md"]
 
 
 def test_latex_is_balanced_and_every_line_has_its_columns(store: Store) -> None:

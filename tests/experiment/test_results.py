@@ -117,7 +117,7 @@ def test_what_has_no_figures_says_why(storer: Storer) -> None:
     store.fail("ViT__DDPM__seed0", ValueError("no good"))
     absent = read_results(store).absent
     assert absent["ViT__DDPM__seed0"] == "failed: ValueError: no good"
-    assert absent["DIRE"].startswith("skipped: this version of mfclip has no detector 'dire'")
+    assert absent["DIRE"].startswith("skipped: 'dire' judges maps")
     assert absent["Xception"] == "not run yet"
     assert not {"MFCLIP", "ViT"} & absent.keys()
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -116,6 +117,7 @@ def test_a_detector_is_told_how_far_training_is(
 
 def test_a_run_ends_when_validation_gains_no_more(tiny_run: dict[str, Any], tmp_path: Path) -> None:
     tiny_run["train"] |= {"epochs": 9, "stop_after": 2, "optimizer": "sgd", "lr": 1e-30}
+    tiny_run["train"]["freeze"] = ["vision_encoder"]  # statistics of batch norms would move on
     config = build_config(tiny_run)
     progress = train(config, tmp_path, device="cpu")  # nothing changes, so the first is the best
     assert (progress.epoch, len(progress.history)) == (3, 3)
@@ -302,7 +304,7 @@ def test_shards_that_do_not_fit_are_refused(
     with pytest.raises(ManifestError, match="not packed from split 'train' of this manifest"):
         train(build_config(tiny_run), tmp_path / "run", device="cpu")
     tiny_run["data"]["sampling"] = "balanced"
-    with pytest.raises(ConfigError, match=r"can only be shuffled: set data\.sampling=shuffle"):
+    with pytest.raises(ConfigError, match=r"can only be shuffled.*set data\.sampling=shuffle"):
         train(build_config(tiny_run), tmp_path / "run", device="cpu")
 
 
@@ -447,6 +449,8 @@ def test_too_many_unreadable_pictures_end_the_run(
 def test_compiled_graphs_do_not_depend_on_labels(
     tiny_run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # what checks shapes in tests cannot be compiled
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     graphs: list[int] = []
     learn = Learner.learn
 

@@ -21,6 +21,7 @@ from mfclip.engines.two_tokens import TwoTokens
 from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.noise_encoder import NoiseEncoder
+from mfclip.model.released import ReleasedMFCLIP, ReleasedVisionEncoder
 from mfclip.model.srm import TRUNCATION
 
 INPUT = "images"
@@ -51,7 +52,10 @@ class VisionGraph(nn.Module):
         self.outputs = ["fake_probability", "logits"]
         if isinstance(detector, MFCLIP):
             self.outputs += ["features"] + ["patch_index"] * (self.facts.patch_size is not None)
-            self.body: nn.Module = _Vision(detector, split_first=split_first)
+        if isinstance(detector, ReleasedMFCLIP):
+            self.body: nn.Module = _Released(detector)
+        elif isinstance(detector, MFCLIP):
+            self.body = _Vision(detector, split_first=split_first)
         else:
             self.body = _Plain(fold_batch_norms(detector) or detector)
         self.eval().requires_grad_(requires_grad=False)
@@ -72,6 +76,22 @@ class _Plain(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
         return (self.detector(images),)
+
+
+class _Released(nn.Module):
+    """The authors' network without its text half, as it is."""
+
+    def __init__(self, model: ReleasedMFCLIP) -> None:
+        super().__init__()
+        self.encoder = fold_batch_norms(model.vision_encoder)
+        self.head = copy.deepcopy(model.head)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        encoder = self.encoder
+        assert isinstance(encoder, ReleasedVisionEncoder)
+        features = functional.normalize(encoder(images).float(), dim=-1)
+        index = [] if encoder.noise_encoder is None else [encoder.noise(images)[1]]
+        return (self.head(features), features, *index)
 
 
 class _Vision(nn.Module):

@@ -118,7 +118,7 @@ class TokenTransformer(nn.Module):
         self.class_token = nn.Parameter(torch.randn(1, 1, embed_dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(1, 2, embed_dim) * 0.02)
         self.transformer = Transformer(depth, embed_dim, num_heads=num_heads, mlp_ratio=mlp_ratio)
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm: nn.Module = nn.LayerNorm(embed_dim)
 
     def forward(
         self, features: Float[Tensor, "b c h w"], extra: Float[Tensor, "b e"] | None = None

@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mfclip.config import MODEL_PRESETS, LossSettings, ModelSettings, build_config
+from torch import nn
+
+from mfclip.config import (
+    MODEL_PRESETS,
+    ImageEncoderSettings,
+    LossSettings,
+    ModelSettings,
+    NoiseEncoderSettings,
+    build_config,
+)
 from mfclip.errors import ConfigError
 from mfclip.layers.efficientnet_lite import EfficientNetLite, imagenet_weights
 from mfclip.model.fle import FineGrainedLanguageEncoder
@@ -14,6 +23,12 @@ from mfclip.model.losses import ContrastiveLoss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
 from mfclip.model.noise_encoder import NoiseEncoder
+from mfclip.model.released import (
+    ReleasedLanguageEncoder,
+    ReleasedMFCLIP,
+    ReleasedTokenTransformer,
+    ReleasedVisionEncoder,
+)
 from mfclip.model.spa import PairMode, SamplePairAttention
 
 
@@ -51,6 +66,8 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
         ConfigError: sizes that do not fit together.
     """
     _check(settings)
+    if settings.released:
+        return _build_released(settings, loss_settings)
     image_encoder = _build_image_encoder(settings) if settings.use_image else None
     noise_encoder = _build_noise_encoder(settings) if settings.use_noise else None
     vision_encoder = MultiModalVisionEncoder(
@@ -70,6 +87,47 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
         dropout=settings.dropout,
         loss_settings=loss_settings,
     )
+
+
+def _build_released(settings: ModelSettings, loss_settings: LossSettings | None) -> ReleasedMFCLIP:
+    """Build the authors' network: the same boxes with released parts."""
+    encoders: list[nn.Module | None] = [None, None]
+    if settings.use_image:
+        encoders[0] = _release(_build_image_encoder(settings), settings.image, settings)
+    if settings.use_noise:
+        encoders[1] = _release(_build_noise_encoder(settings), settings.noise, settings)
+    return ReleasedMFCLIP(
+        ReleasedVisionEncoder(
+            *encoders,
+            patch_size=settings.noise.patch_size,
+            pixel_scale=settings.noise.pixel_scale,
+        ),
+        _build_language_encoder(settings) if settings.use_text else None,
+        build_contrastive(settings) if settings.use_text else None,
+        embed_dim=settings.embed_dim,
+        image_size=settings.image_size,
+        use_predictor=settings.use_predictor and settings.use_text,
+        dropout=settings.dropout,
+        loss_settings=loss_settings,
+    )
+
+
+def _release(
+    encoder: ImageEncoder | TrunkImageEncoder | NoiseEncoder,
+    sizes: ImageEncoderSettings | NoiseEncoderSettings,
+    settings: ModelSettings,
+) -> nn.Module:
+    """Exchange what an encoder has behind its convolutions."""
+    channels = sizes.widths[-1]
+    encoder.token = ReleasedTokenTransformer(
+        channels,
+        round((encoder.token.projection.in_features / channels) ** 0.5),
+        sizes.depth,
+        settings.embed_dim,
+        num_heads=settings.num_heads,
+        mlp_ratio=settings.mlp_ratio,
+    )
+    return encoder
 
 
 def _build_image_encoder(settings: ModelSettings) -> ImageEncoder | TrunkImageEncoder:
@@ -113,7 +171,8 @@ def _build_noise_encoder(settings: ModelSettings) -> NoiseEncoder:
 
 def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncoder:
     text = settings.text
-    return FineGrainedLanguageEncoder(
+    kind = ReleasedLanguageEncoder if settings.released else FineGrainedLanguageEncoder
+    return kind(
         settings.embed_dim,
         max_levels=text.max_levels,
         context_length=text.context_length,
@@ -158,6 +217,14 @@ def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
 def _check(settings: ModelSettings) -> None:
     if settings.options:
         raise ConfigError("model.options are for the compared detectors; leave them out for MFCLIP")
+    image = settings.image
+    if settings.released and (
+        settings.shared_projection or image.trunk != "cvit" or image.high_pass_start
+    ):
+        raise ConfigError(
+            "model.released builds the authors' network, which has no shared_projection, "
+            "image.trunk or image.high_pass_start; leave them out"
+        )
     if settings.embed_dim % settings.num_heads:
         raise ConfigError(
             f"expected embed_dim to be a multiple of num_heads, but got embed_dim="

@@ -34,7 +34,7 @@ def plant(tmp_path: Path, media: dict[str, bytes]) -> Plant:
         for name in names:
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(media[path.suffix])
+            path.write_bytes(media.get(path.suffix, b"no image, no video"))
         for name, text in texts.items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
