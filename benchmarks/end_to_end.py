@@ -79,7 +79,7 @@ def open_predictor(subject: Subject, engine: str, precision: str, finder: Any) -
 
 def compare(predictor: Predictor, paths: list[Path], rounds: int) -> dict[str, Any]:
     """Rates, the part of the engine's that is reached, and the part that could be."""
-    images = made_images(BATCH, predictor.image_size)
+    images = made_images(BATCH, predictor.engine.image_size)
     batches = len(paths) // BATCH
     ways = {
         "engine": lambda: [predictor.engine.judge(images) for _ in range(batches)],
@@ -112,10 +112,10 @@ def reading_seconds(predictor: Predictor, paths: list[Path]) -> float:
     """Processor seconds that reading one picture takes, on one thread."""
     chosen = paths[:READ_ALONE]
     with pinned_threads(1):
-        predictor._read(chosen[0])
+        predictor.reader.read(chosen[0])
         began = time.process_time()
         for path in chosen:
-            predictor._read(path)
+            predictor.reader.read(path)
         return (time.process_time() - began) / len(chosen)
 
 

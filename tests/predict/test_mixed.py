@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image
 
 from films import Brightness, Squares, draw, encode
 from mfclip.card import Card
+from mfclip.predict.faces import Crop
 from mfclip.predict.files import find_files
 from mfclip.predict.mixed import judge_files
-from mfclip.predict.prediction import Failure, Prediction
+from mfclip.predict.prediction import Failure, Prediction, Skipped
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video_prediction import VideoPrediction
 
@@ -56,6 +58,57 @@ def test_a_folder_of_everything(judge: Predictor, folder: Path) -> None:
     )
     for error, begin in zip(errors, begins, strict=False):
         assert error.startswith(begin)
+
+
+def test_content_decides_and_what_is_left_out_is_listed(judge: Predictor, tmp_path: Path) -> None:
+    face = Image.fromarray(draw((10, 20, 40, 90)))
+    for name, kind in (("a.JFIF", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.txt", "WEBP")):
+        face.save(tmp_path / name, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    encode(tmp_path / "e.mp4", [draw((10, 20, 40, 90))] * 4).rename(tmp_path / "e.3gp")
+    (tmp_path / "f.xmp").write_text("<a/>")
+    (tmp_path / "g.jpg").write_text("no image")
+    (tmp_path / "h.sqlite").touch()
+    os.mkfifo(tmp_path / "i.png")
+    results = {Path(r.path or "").name: r for r in judge_files(judge, find_files([str(tmp_path)]))}
+    assert [type(results[name]) for name in ("a.JFIF", "b.jpe", "c", "d.txt")] == [Prediction] * 4
+    assert isinstance(results["e.3gp"], VideoPrediction)
+    assert isinstance(results["f.xmp"], Skipped)
+    assert results["f.xmp"].reason == "neither an image nor a video"
+    for name, words in (("g.jpg", "not an image"), ("i.png", "not a regular file")):
+        failure = results[name]
+        assert isinstance(failure, Failure)
+        assert words in failure.error
+    assert isinstance(results["h.sqlite"], Skipped)
+    (named,) = judge_files(judge, [tmp_path / "f.xmp"])  # somebody asked for it
+    assert isinstance(named, Failure)
+
+
+def test_whatever_an_input_raises_is_one_row(
+    judge: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of 195 mutated videos ended a folder, with no JSON at all."""
+
+    def raise_anything(*_: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'name'")
+
+    class Fragile(Squares):
+        def find(self, picture: np.ndarray) -> list[Crop]:
+            if picture.max() == 120:
+                raise MemoryError
+            return super().find(picture)
+
+    monkeypatch.setattr("mfclip.predict.video.scan", raise_anything)
+    results = list(judge_files(judge.using(finder=Fragile()), find_files([str(folder)])))
+    names = ["a.png", "b.mkv", "c.png", "d.mp4", "e.mkv", "f.mp4", "g.avi", "h.jpg"]
+    assert [Path(result.path or "").name for result in results] == names
+    kinds = [Prediction if name in {"a.png", "d.mp4"} else Failure for name in names]
+    assert [type(result) for result in results] == kinds
+    errors = [result.error for result in results if isinstance(result, Failure)]
+    assert errors[0] == (
+        "unexpected error (AttributeError: 'NoneType' object has no attribute 'name'); the file "
+        "may be damaged, get it anew"
+    )
+    assert errors[1] == "unexpected error (MemoryError); the file may be damaged, get it anew"
 
 
 def test_options_reach_the_films(judge: Predictor, folder: Path) -> None:

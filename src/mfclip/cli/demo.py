@@ -39,7 +39,7 @@ def demo(
     from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    predictor = Predictor.load(weights, device=device, finder=WholePicture())
+    predictor = Predictor.load(weights, device=device, finder=WholePicture(), keep_detector=True)
     judged = run_demo(predictor, out)
     _show(judged)
     typer.echo(f"The page with pictures, patches and noise: {out / 'report.html'}")

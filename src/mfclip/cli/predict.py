@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,9 @@ MAX_ROWS = 500
 
 MAX_NOTES = 20
 """Reasons to trust a score less that are listed below the table."""
+
+MAX_SKIPPED = 10
+"""Files that were left out, by name."""
 
 MANY_FILES = 20
 """A progress bar appears above this number of files."""
@@ -98,7 +102,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    finder = WholePicture() if whole else None
+    finder = WholePicture(check=True) if whole else None
     predictor = Predictor.load(
         weights,
         device=device,
@@ -106,6 +110,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
         finder=finder,
         engine=_quickest_engine(paths, weights) if engine == "auto" else engine,
         precision=precision,
+        keep_detector=report is not None,
     )
     tell_unmeasured(predictor)
     status = judge(
@@ -192,12 +197,13 @@ def _open_report(path: Path, predictor: Predictor) -> Report | PdfReport:
 
 
 def _add_to_page(page: Report | PdfReport, predictor: Predictor, result: AnyResult) -> None:
+    from mfclip.predict.prediction import Skipped  # noqa: PLC0415
     from mfclip.predict.video import look_closer  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
 
     if isinstance(result, VideoPrediction):
         page.add_video(result, look_closer(predictor, result, result.moments))
-    else:
+    elif not isinstance(result, Skipped):
         page.add(result)
 
 
@@ -229,24 +235,28 @@ class ResultTable:
         self._shown: list[Prediction] = []
         self._videos: list[VideoPrediction] = []
         self._failures: list[Failure] = []
+        self._skipped: list[str] = []
+        self.num_skipped = 0
 
     def add(self, result: AnyResult) -> None:
         """Take in one result."""
-        from mfclip.predict.prediction import Failure  # noqa: PLC0415
+        from mfclip.predict.prediction import Failure, Skipped  # noqa: PLC0415
         from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
 
         if isinstance(result, Failure):
             self._failures.append(result)
-            return
-        if isinstance(result, VideoPrediction):
+        elif isinstance(result, Skipped):
+            self.num_skipped += 1
+            self._skipped += [result.path][: MAX_SKIPPED - len(self._skipped)]
+        elif isinstance(result, VideoPrediction):
             self.video_counts[result.verdict] += 1
-            if len(self._videos) < MAX_ROWS:
-                self._videos.append(result)
-            return
-        self.num_judged += 1
-        self.counts[result.verdict] += 1
-        if len(self._shown) < MAX_ROWS:
-            self._shown.append(result)
+            if len(self._videos) < MAX_ROWS:  # a row needs neither times of frames nor pixels
+                self._videos.append(replace(result, contents=None))
+        else:
+            self.num_judged += 1
+            self.counts[result.verdict] += 1
+            if len(self._shown) < MAX_ROWS:
+                self._shown.append(replace(result, pixels=None, preview=None))
 
     @property
     def status(self) -> int:
@@ -267,6 +277,15 @@ class ResultTable:
         if len(self._failures) > MAX_ROWS:
             more = len(self._failures) - MAX_ROWS
             typer.echo(f"not judged: {more} more; --json lists them all", err=True)
+        if self.num_skipped:
+            typer.echo(self._tell_skipped(), err=True)
+
+    def _tell_skipped(self) -> str:
+        listed = ", ".join(map(_printable, self._skipped))
+        more = self.num_skipped - len(self._skipped)
+        rest = f" and {more} more; --json lists them all" if more else ""
+        files = "file" if self.num_skipped == 1 else "files"
+        return f"left out, neither image nor video: {self.num_skipped} {files}: {listed}{rest}"
 
     def _show_tables(self, console: Console) -> None:
         from mfclip.cli.video_table import make_video_table  # noqa: PLC0415

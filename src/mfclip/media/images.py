@@ -45,7 +45,7 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 5 << 29
 """Most memory that decoding one image may take (2.5 GiB), as `BYTES_PER_PIXEL` estimates it."""
 
-MAX_FILE = 1 << 30
+MAX_FILE = 640 << 20
 """Largest image file that is read, bytes."""
 
 MAX_SCANS = 100
@@ -161,6 +161,7 @@ class EncodedImage:
 
     Attributes:
         path: the file as it was named by the caller; None for bytes.
+        content: the file's bytes.
         format: Pillow's name.
         cost: bytes that decoding takes at most, as far as the header tells the truth.
 
@@ -171,10 +172,10 @@ class EncodedImage:
     def __init__(self, source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> None:
         self.path = None if isinstance(source, bytes) else str(source)
         self._name = self.path or "the image"
-        self._content = source if isinstance(source, bytes) else read_content(source)
+        self.content = source if isinstance(source, bytes) else read_content(source)
         self.format = self._recognise()
         with _explain_failure(self._name):
-            self._image = Image.open(io.BytesIO(self._content), formats=(self.format,))
+            self._image = Image.open(io.BytesIO(self.content), formats=(self.format,))
             self.cost = self._check(max_pixels)
 
     def decode(self) -> ImageFile:
@@ -187,22 +188,22 @@ class EncodedImage:
         with _explain_failure(self._name), self._image as image:
             if self.format == "JPEG":
                 quality = quality_of(getattr(image, "quantization", {}))
-                pixels, damage = _decode_jpeg(self._content, image.mode)
+                pixels, damage = _decode_jpeg(self.content, image.mode)
             if pixels is None:
                 image.load()
                 pixels = _to_rgb(image, self._name)
             turn = _UPRIGHT.get(_orientation(image))  # TIFFs are turned, and say so, once loaded
         if turn is not None:
             pixels = np.ascontiguousarray(turn(pixels))
-        digest = hashlib.sha256(self._content).hexdigest()
+        digest = hashlib.sha256(self.content).hexdigest()
         return ImageFile(pixels, self.path, digest, self.format, quality, damage)
 
     def _recognise(self) -> ImageFormat:
-        if not self._content:
+        if not self.content:
             raise InputError(f"{self._name} is empty (0 bytes); expected an image file's content")
-        found = image_format(self._content[:HEAD])
+        found = image_format(self.content[:HEAD])
         if found is None:
-            raise _not_an_image(self._name, self._content[:HEAD])
+            raise _not_an_image(self._name, self.content[:HEAD])
         if found == "HEIF":
             require("pillow_heif", extra="heif").register_heif_opener()
         return found
@@ -217,7 +218,7 @@ class EncodedImage:
         if pixels > max_pixels or cost > MAX_BYTES:
             most = min(max_pixels, MAX_BYTES // BYTES_PER_PIXEL[self.format])
             raise InputError(_too_large(self._name, most, f"{width} x {height} pixels, "))
-        scans = count_scans(self._content) if self.format == "JPEG" else 0
+        scans = count_scans(self.content) if self.format == "JPEG" else 0
         if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
             raise InputError(
                 f"{self._name}: its pixels are coded in {scans:,} passes, more than are read; "

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from mfclip.predict.prediction import SCHEMA, Failure, Prediction
+from mfclip.predict.prediction import SCHEMA, Failure, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, VideoPrediction
 
 
@@ -29,11 +29,12 @@ def to_json(results: Sequence[AnyResult], model: Mapping[str, Any]) -> dict[str,
         "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
         "videos": [r.to_json() for r in results if isinstance(r, VideoPrediction)],
         "errors": [r.to_json() for r in results if isinstance(r, Failure)],
+        "skipped": [r.to_json() for r in results if isinstance(r, Skipped)],
     }
 
 
 class JsonResults:
-    """Writes the same, one result at a time; only errors are held in memory.
+    """Writes the same, one result at a time; only errors and what was skipped are in memory.
 
     Args:
         file: where to write.
@@ -43,6 +44,7 @@ class JsonResults:
     def __init__(self, file: TextIO, model: Mapping[str, Any]) -> None:
         self._file = file
         self._errors: list[dict[str, Any]] = []
+        self._skipped: list[dict[str, Any]] = []
         self._separators = {"faces": "\n", "videos": "\n"}
         file.write(f'{{"schema": {SCHEMA},\n"model": {_dump(dict(model))},\n"predictions": [')
         self._videos = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
@@ -51,6 +53,9 @@ class JsonResults:
         """Write a prediction, or keep a video or an error for the end."""
         if isinstance(result, Failure):
             self._errors.append(result.to_json())
+            return
+        if isinstance(result, Skipped):
+            self._skipped.append(result.to_json())
             return
         is_video = isinstance(result, VideoPrediction)
         kind, file = ("videos", self._videos) if is_video else ("faces", self._file)
@@ -63,8 +68,8 @@ class JsonResults:
         with self._videos as videos:
             videos.seek(0)
             shutil.copyfileobj(videos, self._file)
-        errors = ",\n".join(map(_dump, self._errors))
-        self._file.write(f'],\n"errors": [{errors}]}}\n')
+        errors, skipped = (",\n".join(map(_dump, each)) for each in (self._errors, self._skipped))
+        self._file.write(f'],\n"errors": [{errors}],\n"skipped": [{skipped}]}}\n')
 
 
 def _dump(value: dict[str, Any]) -> str:

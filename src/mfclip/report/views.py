@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,10 @@ from PIL import Image
 from torch import nn
 
 from mfclip.card import Bands
-from mfclip.errors import InputError
-from mfclip.media.images import read_image
 from mfclip.media.transforms import Pixels
 from mfclip.model.srm import TRUNCATION, noise_residual
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Box, Prediction
-from mfclip.predict.predictor import hash_file
 
 GLANCE = 192
 """Side of the copy of each face in the overview, pixels."""
@@ -144,15 +140,10 @@ def noise_picture(patch: Pixels) -> Pixels:
 
 
 def _picture(prediction: Prediction) -> Pixels | None:
-    """Return a small copy of the whole picture; None if it went away or changed."""
-    if prediction.path is None:
+    """Return a small copy of the whole image; None if it was not kept."""
+    if prediction.preview is None:
         return None
-    try:
-        if hash_file(Path(prediction.path)) != prediction.sha256:
-            return None  # changed since it was judged: it must not stand beside this score
-        small = Image.fromarray(read_image(Path(prediction.path)))
-    except (InputError, OSError):
-        return None
+    small = Image.fromarray(prediction.preview)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(small)
 

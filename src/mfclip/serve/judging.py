@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 
 from mfclip.errors import InputError, WeightsError
 from mfclip.media.transforms import Pixels
+from mfclip.predict.face_scorer import to_images
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Failure, Prediction
-from mfclip.predict.predictor import Predictor, to_images
+from mfclip.predict.predictor import Predictor
 from mfclip.report.report import Report
 from mfclip.report.results import to_json
 from mfclip.runtime.isolated import CrashError
@@ -109,11 +109,7 @@ class Judge:
     def _predictor(self, upload: Upload) -> Predictor:
         if not upload.options.whole:
             return self.predictor
-        whole = copy(self.predictor)
-        whole.finder = WholePicture()
-        if whole.bands.basis != "given":
-            whole.bands = whole.card.bands(whole.finder.name)
-        return whole
+        return self.predictor.using(finder=WholePicture(check=True))
 
     def _heat_maps(self, faces: Sequence[Pixels]) -> list[Pixels | None]:
         """Show where in the first `MAX_HEAT` faces the score was raised."""

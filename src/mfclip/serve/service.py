@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from copy import copy
 from typing import Any
 
 from mfclip.predict.predictor import Predictor
@@ -57,8 +56,7 @@ class Service:
             predictor.engine, batch_size=batch_size, count=self.metrics.batch.observe
         )
         self._open.callback(self.engine.close)
-        self.predictor = copy(predictor)
-        self.predictor.engine = self.engine
+        self.predictor = predictor.using(engine=self.engine)
         self.judge = Judge(self.predictor, self.limits)
         self.jobs = Jobs(self.limits, self._work, {"picture": self._pictures, "video": videos})
         self._in_hand = self._taken = 0
