@@ -19,6 +19,7 @@ from PIL import Image
 
 from films import Brightness, Squares, draw, encode
 from mfclip.card import Card
+from mfclip.detectors import find_weights
 from mfclip.media import images
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.mixed import judge_files
@@ -209,3 +210,19 @@ def test_bands_are_those_of_the_way_to_come_by_faces() -> None:
     assert (whole.bands.real_below, whole.bands.fake_from) == (0.1, 0.2)
     own = Predictor(Brightness(), card, device="cpu", threshold=0.3, finder=Found())
     assert own.using(finder=WholePicture()).bands.fake_from == 0.3
+
+
+@pytest.mark.parametrize("keep_detector", [False, True])
+def test_weights_are_read_once(keep_detector: bool) -> None:
+    path = str(find_weights(None))
+    expected = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with opens() as opened:
+        judge = Predictor.load(device="cpu", engine="torch", keep_detector=keep_detector)
+        assert judge.card.model_extra is not None
+        assert judge.card.model_extra["weights_sha256"] == expected
+        if keep_detector:
+            assert judge.detector is judge.using(finder=WholePicture()).detector
+    assert opened[path] == 1
+    with opens() as opened:
+        assert judge.detector is judge.detector
+    assert opened[path] == (not keep_detector)  # read again, deliberately, and once

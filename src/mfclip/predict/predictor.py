@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mfclip.card import Bands, Card
-from mfclip.detectors import find_weights, load_detector
+from mfclip.detectors import find_weights, restore_detector
 from mfclip.engines import Engine, load_engine
 from mfclip.engines.exported import is_exported
 from mfclip.engines.load import start_engine
@@ -27,6 +27,8 @@ from mfclip.predict.face_scorer import FaceScorer
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Failure, Result, Skipped
 from mfclip.predict.reading import read_ahead
+from mfclip.runtime.device import find_device
+from mfclip.weights import read_weights
 
 _P = TypeVar("_P", bound="Predictor")
 
@@ -122,14 +124,19 @@ class Predictor:
             ConfigError: no such device or engine, or a threshold outside [0, 1].
             MissingExtraError: the engine is not installed.
         """
-        path = Path(weights or "") if is_exported(weights) else find_weights(weights)
+        find_device(device)  # a wrong name is told before anything is read
         detector = None
-        if is_exported(path):
+        if is_exported(weights):
+            path = Path(weights or "")
             running, card = load_engine(path, engine, precision, device)
+            sha256 = hash_file(path)
         else:
-            detector, card = load_detector(path)
+            path = find_weights(weights)
+            file = read_weights(path)
+            detector = restore_detector(file, str(weights or "the embedded weights"))
+            card, sha256 = file.card, file.sha256
             running = start_engine(detector, card, engine, precision, device)
-        card = card.changed(weights=str(weights or "embedded"), weights_sha256=hash_file(path))
+        card = card.changed(weights=str(weights or "embedded"), weights_sha256=sha256)
         return cls(
             running,
             card,
