@@ -1,4 +1,4 @@
-"""Where the image is worse than what the bands were measured on, or not what it seems: uncertain."""
+"""Where an image is worse than what bands were measured on, or not what it seems: uncertain."""
 
 from __future__ import annotations
 
