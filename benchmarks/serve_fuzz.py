@@ -4,8 +4,9 @@
 
 Starts ``mfclip serve`` and sends thousands of mutated pictures of ten formats and hundreds of
 mutated videos of seven, from four clients, and lets schemathesis make requests from the OpenAPI
-document: the same in each of several rounds, so that memory that grows would show. A clean picture
-is judged before and after: its score must be the same.
+document: the same in each of several rounds, so that memory that grows would show. After each
+round come the attacks of `attacks.py`, while an honest picture is sent again and again. A clean
+picture is judged before and after: its score must be the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+import attacks
 from mfclip.media.images import read_image
 from mfclip.runtime.provenance import provenance
 from serve_load import DEMO, Server, start_server
@@ -49,6 +52,11 @@ INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 CLIENTS = 4
 ANSWER_SECONDS = 120
 SIDE = 96
+STALL_SECONDS = 10
+"""For which stalled uploads and silent connections are held."""
+
+HONEST = (DEMO / "real" / "hopper.jpg").read_bytes()
+
 REST_SECONDS = 15
 """Finished jobs are forgotten after five; freed memory is handed back within five more."""
 
@@ -237,6 +245,57 @@ def run_schemathesis(url: str, examples: int, seed: int) -> dict[str, Any]:
     }
 
 
+def attack(server: Server, count: int) -> dict[str, Any]:
+    """Attack the server in each way, and ask for an honest image again and again meanwhile."""
+    found = {}
+    files = {
+        f"{count} JPEGs of 20,000 passes": attacks.many_scans(),
+        f"{count} AVIFs of 49 megapixels": attacks.flat_avif(),
+    }
+    for name, content in files.items():
+        with ThreadPoolExecutor(count) as threads:
+            sent = [threads.submit(send_attack, server.url, content) for _ in range(count)]
+            found[name] = {
+                **be_honest(server, lambda sent=sent: not all(one.done() for one in sent)),
+                "answers": dict(Counter(one.result() for one in sent)),
+            }
+    for name, lines in {
+        f"{4 * count} uploads that stall": attacks.stalled_uploads(server.url, 4 * count),
+        f"{65 * count} silent connections": attacks.silent_connections(server.url, 65 * count),
+    }.items():
+        end = time.monotonic() + STALL_SECONDS
+        with lines:
+            found[name] = be_honest(server, lambda end=end: time.monotonic() < end)
+    return found
+
+
+def be_honest(server: Server, goes_on: Callable[[], bool]) -> dict[str, Any]:
+    """Send an honest image as long as something goes on, at least once."""
+    answers: Counter[str] = Counter()
+    slowest = memory = 0.0
+    while not answers or goes_on():
+        begun = time.perf_counter()
+        answers[send_attack(server.url, HONEST)] += 1
+        slowest = max(slowest, time.perf_counter() - begun)
+        memory = max(memory, server.memory())
+    return {
+        "honest images": dict(answers), "slowest_seconds": slowest, "memory_mib": memory,
+    }  # fmt: skip
+
+
+def send_attack(url: str, content: bytes) -> str:
+    """Return status and code of the answer to one file, or the error instead of one."""
+    files = {"file": ("a.jpg", content)}
+    try:
+        answer = httpx.post(
+            f"{url}/v1/predictions",
+            files=files, data={"whole": "true"}, timeout=ANSWER_SECONDS, trust_env=False,
+        )  # fmt: skip
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    return f"{answer.status_code} {answer.json().get('code', '')}".strip()
+
+
 def rest(server: Server) -> float:
     """Return the memory, MiB, of a server that had nothing to do for a while."""
     time.sleep(REST_SECONDS)
@@ -261,6 +320,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=500, help="a round")
     parser.add_argument("--videos", type=int, default=35, help="a round")
     parser.add_argument("--examples", type=int, default=15, help="of schemathesis, each route")
+    parser.add_argument("--attacks", type=int, default=8, help="at once, after each round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -268,7 +328,7 @@ def main() -> None:
     found: dict[str, Any] = {**asdict(provenance()), **vars(arguments)}
     del found["out"]
     tallies = {"pictures": Tally(), "videos": Tally()}
-    made_up, at_rest, at_work = [], [], []
+    made_up, attacked, at_rest, at_work = [], [], [], []
     options = ("--max-frames", "4", "--keep-seconds", "5", "--jobs", "16", "--engine", "torch")
     with tempfile.TemporaryDirectory() as folder, start_server(*options) as server:
         seeds = {"pictures": make_pictures(), "videos": make_videos(Path(folder))}
@@ -280,6 +340,7 @@ def main() -> None:
                 asyncio.run(send_all(server.url, files, rng, tally))
             seed = arguments.seed + number
             made_up.append(run_schemathesis(server.url, arguments.examples, seed))
+            attacked.append(attack(server, arguments.attacks))
             at_work.append(server.memory())
             at_rest.append(rest(server))
             print(f"round {number + 1} of {arguments.rounds}: {at_rest[-1]:.0f} MiB at rest")
@@ -289,6 +350,7 @@ def main() -> None:
             "failures": [run["failures"] for run in made_up if run["failures"]],
             "exit_statuses": [run["exit_status"] for run in made_up],
         }
+        found["attacks"] = attacked
         found["memory_mib"] = {
             "at rest, before and after each round": at_rest,
             "after each round, before the rest": at_work,

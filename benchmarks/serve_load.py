@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -47,13 +48,32 @@ class Server:
     folder: Path
 
     def memory(self) -> float:
-        """Resident memory, MiB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+        """Resident memory of the server and the processes it started, shared pages once, MiB."""
+        return sum(map(_memory, self.processes()))
+
+    def processes(self) -> list[int]:
+        """Return the numbers of the server and the processes it started, directly or not."""
+        parents: dict[int, list[int]] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it ended
+                parent = int(path.read_text().rpartition(")")[2].split()[1])
+                parents.setdefault(parent, []).append(int(path.parent.name))
+        found = [self.pid]
+        for pid in found:
+            found += parents.get(pid, [])
+        return found
 
     def uploads(self) -> list[str]:
         """Return what lies in its private folder."""
         return [path.name for path in self.folder.glob("mfclip-*/*")]
+
+
+def _memory(pid: int) -> float:
+    """Proportional set size of a process, MiB: pages of several processes count in parts."""
+    with contextlib.suppress(OSError):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0]) / 1024
+    return 0.0
 
 
 @contextmanager

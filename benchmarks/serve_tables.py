@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,16 @@ def render_fuzz(results: Path) -> str:
     made_up = report["schemathesis"]
     failures = len(made_up["failures"]) or "nothing against the description"
     lines.append(f"| made-up requests | {made_up['requests']:,} | {failures} | |")
+    rounds = report.get("attacks", [])
+    for name in rounds[-1] if rounds else ():
+        answers: Counter[str] = Counter()
+        honest: Counter[str] = Counter()
+        for found in rounds:
+            answers.update(found[name].get("answers", {}))
+            honest.update(found[name]["honest images"])
+        told = f"{_list(answers)}; " if answers else ""
+        worst = max(found[name]["slowest_seconds"] for found in rounds)
+        lines.append(f"| {name} | | {told}honest images meanwhile {_list(honest)} | {worst:.1f} |")
     at_rest = report["memory_mib"]["at rest, before and after each round"]
     memory = ", ".join(f"{mib:.0f}" for mib in at_rest[1:])
     return "\n".join(
@@ -53,5 +65,10 @@ def render_fuzz(results: Path) -> str:
 
 
 def _outcomes(found: dict[str, Any]) -> str:
-    named = [f"{name}: {count:,}" for name, count in found["outcomes"].items()]
-    return "; ".join([*named, f"errors of the server and hangs: {len(found['bad'])}"])
+    return "; ".join(
+        [_list(found["outcomes"]), f"errors of the server and hangs: {len(found['bad'])}"]
+    )
+
+
+def _list(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{name}: {count:,}" for name, count in counts.items())

@@ -18,6 +18,7 @@ from PIL import Image
 from mfclip.media.images import read_image
 from mfclip.predict.faces import DetectedFaces
 from mfclip.predict.predictor import Predictor
+from mfclip.serve import jobs, media
 from mfclip.serve.guard import LOOPBACK, Access
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve, picture_bytes
@@ -102,6 +103,27 @@ def test_events_end_with_the_result(live: Live) -> None:
     )
 
 
+def test_a_job_is_followed_by_a_few_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "FOLLOWERS", 2)
+    answer = live.judge(picture_bytes(2), async_=True)
+    live.finish(answer)
+    job = live.service.jobs.find(answer.json()["id"])
+    job.status = "running"  # as if it went on: streams of a finished one end at once
+    link = answer.json()["links"]["events"]
+    try:
+        with live.client.stream("GET", link) as one, live.client.stream("GET", link) as two:
+            read = [one.iter_text(), two.iter_text()]  # closed once they are let go
+            assert next(read[0]) == next(read[1])
+            refused = live.client.get(link)
+            assert (refused.status_code, refused.json()["code"]) == (429, "busy")
+        end = time.monotonic() + 20  # who left makes room
+        while job._followers and time.monotonic() < end:
+            time.sleep(0.02)
+        assert job._followers == 0
+    finally:
+        job.status = "done"
+
+
 def test_the_report_names_the_file_as_it_was_sent(live: Live) -> None:
     content = picture_bytes(4)
     job = live.finish(live.judge(content, "<b>&.png", async_=True))
@@ -163,7 +185,6 @@ def test_nothing_is_left_behind(serve: Serve) -> None:
         (b"", 415, "not_media", "empty"),
         (b"hello", 415, "not_media", "neither a picture nor a video"),
         (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", 415, "not_media", "neither"),
-        (b"\0\0\0 ftypheic" + bytes(50), 415, "not_media", "HEIC"),
         (picture_bytes()[:150], 422, "unreadable", "damaged"),
         (picture_bytes(size=(200, 200)), 422, "unreadable", "200 x 200 pixels"),
         (picture_bytes(size=(1, 400)), 413, "too_large", "bytes"),
@@ -179,6 +200,13 @@ def test_bad_files(serve: Serve, content: bytes, status: int, code: str, words: 
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
     assert words in problem["detail"]
     assert str(live.service.folder) not in problem["detail"]
+
+
+def test_heic_where_nothing_reads_it(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "find_spec", lambda _: None)
+    answer = live.judge(b"\0\0\0 ftypheic" + bytes(50))
+    assert (answer.status_code, answer.json()["code"]) == (415, "not_media")
+    assert "HEIC is not read" in answer.json()["detail"]
 
 
 def test_a_picture_without_a_face_says_what_to_do(serve: Serve, predictor: Predictor) -> None:

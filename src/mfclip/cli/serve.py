@@ -117,7 +117,6 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
     from mfclip.runtime.memory import share_heaps  # noqa: PLC0415
     from mfclip.serve.app import create_app  # noqa: PLC0415
-    from mfclip.serve.isolation import prepare  # noqa: PLC0415
     from mfclip.serve.limits import Limits  # noqa: PLC0415
     from mfclip.serve.server import Server, bind  # noqa: PLC0415
     from mfclip.serve.service import Service  # noqa: PLC0415
@@ -143,7 +142,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
     )
     tell_unmeasured(predictor)
     service = Service(predictor, limits, batch_size=batch_size)
-    threading.Thread(target=prepare, daemon=True).start()
+    # the processes start while the server does, which does not wait for them
+    threading.Thread(target=service.workers.start, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     told = f"mfclip listens on http://{shown}:{port} (end with Ctrl+C)"
     server = Server(create_app(service, access), service, lambda: typer.echo(told, err=True))

@@ -48,8 +48,11 @@ MAX_BYTES = 5 << 29
 MAX_FILE = 640 << 20
 """Largest image file that is read, bytes."""
 
+PASSES = 10
+"""Passes over a progressive JPEG that encoders make."""
+
 MAX_SCANS = 100
-"""Passes over a progressive JPEG, as in libtiff; encoders make some ten."""
+"""Passes that are read at most, as in libtiff."""
 
 MAX_SCANNED = 2_500_000_000
 """And passes x pixels: a few seconds of work."""
@@ -164,6 +167,7 @@ class EncodedImage:
         content: the file's bytes.
         format: Pillow's name.
         cost: bytes that decoding takes at most, as far as the header tells the truth.
+        work: pixels that are decoded, each further `PASSES` of a progressive JPEG as new ones.
 
     Raises:
         InputError: as `open_image`.
@@ -176,7 +180,7 @@ class EncodedImage:
         self.format = self._recognise()
         with _explain_failure(self._name):
             self._image = Image.open(io.BytesIO(self.content), formats=(self.format,))
-            self.cost = self._check(max_pixels)
+            self.cost, self.work = self._check(max_pixels)
 
     def decode(self) -> ImageFile:
         """Return the image; may be called once.
@@ -208,8 +212,8 @@ class EncodedImage:
             require("pillow_heif", extra="heif").register_heif_opener()
         return found
 
-    def _check(self, max_pixels: int) -> int:
-        """Refuse what is too large or too much work; return what decoding costs, bytes."""
+    def _check(self, max_pixels: int) -> tuple[int, int]:
+        """Refuse what is too large or too much work; return `cost` and `work`."""
         width, height = self._image.size
         pixels = width * height
         if width < 1 or height < 1:
@@ -224,7 +228,7 @@ class EncodedImage:
                 f"{self._name}: its pixels are coded in {scans:,} passes, more than are read; "
                 "save it again as an ordinary JPEG"
             )
-        return cost
+        return cost, pixels * max(1, scans // PASSES)
 
 
 @contextmanager

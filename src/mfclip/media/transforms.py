@@ -221,7 +221,7 @@ FILTERS = (
 )
 """How programs resample; nobody knows which one an image has met."""
 
-CLEAN_CHANCE = 0.25
+CLEAN_CHANCE = 0.4
 """Share of faces that `pass_on` leaves as they are."""
 
 

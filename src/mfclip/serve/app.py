@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from mfclip import __version__
 from mfclip.serve.guard import Access, Guard
-from mfclip.serve.jobs import Job
+from mfclip.serve.jobs import Job, Status
 from mfclip.serve.media import recognise
 from mfclip.serve.problem import PROBLEM_TYPE, Problem, answer_problems
 from mfclip.serve.schema import (
@@ -150,19 +150,19 @@ async def delete_job(request: Request, job: JobId) -> Response:
     response_class=StreamingResponse,
     responses={
         200: {"description": "an event at every change", "content": {"text/event-stream": {}}},
-        **_problems(404, 422),
+        **_problems(404, 422, 429),
     },
 )
 async def follow_job(request: Request, job: JobId) -> Response:
     """Send a job whenever it changes, until it is over (server-sent events)."""
     service: Service = request.app.state.service
-    return _fresh(
-        StreamingResponse(_events(service.jobs.find(job)), media_type="text/event-stream")
-    )
+    found = service.jobs.find(job)
+    events = _events(found, found.follow())
+    return _fresh(StreamingResponse(events, media_type="text/event-stream"))
 
 
-async def _events(job: Job) -> AsyncIterator[str]:
-    async for status in job.follow():
+async def _events(job: Job, statuses: AsyncIterator[Status | None]) -> AsyncIterator[str]:
+    async for status in statuses:
         if status is None:
             yield ": still here\n\n"
         else:

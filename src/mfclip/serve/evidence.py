@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mfclip.media.images import read_image
 from mfclip.media.transforms import Pixels
 from mfclip.predict.prediction import Prediction
 from mfclip.report.views import noise_picture
 
-PICTURE = 1024
-"""Longer side of the copy of the picture, pixels."""
-
 QUALITY = 90
-
-
-def show_picture(path: Path) -> str:
-    """Return a small upright copy of a picture, as a data URI."""
-    small = Image.fromarray(read_image(path))
-    small.thumbnail((PICTURE, PICTURE))
-    return embed(np.asarray(small))
 
 
 def show_evidence(prediction: Prediction, heat_map: Pixels | None) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""Judge a video through a process that may crash, hang or be ended, without harm to the server."""
+"""Processes that read what strangers send: they may crash, hang or be ended without any harm."""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
@@ -18,9 +17,14 @@ import torch
 from mfclip.engines import Engine
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
-from mfclip.runtime.isolated import PATIENCE_SECONDS, POLL_SECONDS, CrashError
+from mfclip.runtime.isolated import (
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    CrashError,
+    TimeLimitError,
+)
 from mfclip.runtime.pipe import MAX_BYTES, receive, send
-from mfclip.serve import video_process
+from mfclip.serve import image_process, video_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,14 @@ def judge_isolated(
         InputError: the video cannot be judged.
         CrashError: the other process crashed.
     """
-    with _process() as line:
-        talk = _Talk(line, check)
-        talk.say({**task, **_settings(predictor)})
+    worker = Worker(video_process.main)
+    try:
+        worker.say({**task, **_settings(predictor)})
         while True:
-            header, arrays = talk.hear()
+            header, arrays = worker.hear(check)
             match header.get("kind"):
                 case "judge":
-                    _answer(talk, predictor.engine, arrays)
+                    _answer(worker, predictor.engine, arrays)
                 case "progress":
                     progress(int(header["done"]), int(header["total"]))
                 case "refused":
@@ -75,66 +79,90 @@ def judge_isolated(
                     return JudgedVideo(header["video"], frames, header["report"])
                 case _:
                     raise CrashError(f"an unknown message: {header}")
+    finally:
+        worker.end()
 
 
-class _Talk:
-    """One end of the line to a process.
+class Worker:
+    """A process that works for this one, and the line to it.
 
     Args:
-        line: to the process.
-        check: called while waiting.
+        target: what it runs, given its end of the line and `arguments`.
+        arguments: are pickled.
     """
 
-    def __init__(self, line: Connection, check: Callable[[], None]) -> None:
-        self._line = line
-        self._check = check
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
+        self._line, theirs = _starter().Pipe()
+        self._process = _starter().Process(target=target, args=(theirs, *arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid or 0
 
     def say(self, header: dict[str, Any], *arrays: np.ndarray) -> None:
+        """Send a message.
+
+        Raises:
+            CrashError: the process is gone.
+        """
         try:
             send(self._line, header, *arrays)
         except OSError as error:
-            raise CrashError("the process is gone") from error
+            raise CrashError("the process exited unexpectedly") from error
 
-    def hear(self) -> tuple[dict[str, Any], list[np.ndarray]]:
+    def hear(
+        self, check: Callable[[], None], *, seconds: float = math.inf
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """Wait for a message.
+
+        Args:
+            check: called several times a second; what it raises ends the waiting.
+            seconds: how long it may take.
+
+        Raises:
+            TimeLimitError: it took longer.
+            CrashError: the process is gone, or sent something else than a message.
+        """
+        end = time.monotonic() + seconds
+
+        def read() -> bytes:
+            wait()
+            return self._line.recv_bytes(MAX_BYTES)
+
+        def wait() -> None:
+            check()
+            while not self._line.poll(POLL_SECONDS):
+                check()
+                if time.monotonic() > end:
+                    raise TimeLimitError(f"it took longer than {seconds:g} seconds")
+
+        wait()
         try:
-            return receive(self._read)
+            return receive(read)
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
-            raise CrashError("the process is gone, or speaks nonsense") from error
+            raise CrashError("the process exited unexpectedly") from error
 
-    def _read(self) -> bytes:
-        self._check()
-        while not self._line.poll(POLL_SECONDS):
-            self._check()
-        return self._line.recv_bytes(MAX_BYTES)
+    def kill(self) -> None:
+        """End the process at once; may be called from any thread, while another one hears."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process and forget it."""
+        self._process.kill()
+        self._process.join(PATIENCE_SECONDS)
+        self._process.close()
+        self._line.close()
 
 
 @cache
 def _starter() -> ForkServerContext:
     """What starts the processes: a process that has imported everything, and no model."""
     starter = multiprocessing.get_context("forkserver")
-    starter.set_forkserver_preload([video_process.__name__])
+    starter.set_forkserver_preload([image_process.__name__, video_process.__name__])
     return starter
-
-
-def prepare() -> None:
-    """Start what starts the processes, so that the first video need not wait for it."""
-    _starter()
-    forkserver.ensure_running()
-
-
-@contextmanager
-def _process() -> Iterator[Connection]:
-    ours, theirs = _starter().Pipe()
-    process = _starter().Process(target=video_process.main, args=(theirs,), daemon=True)
-    with ours:
-        process.start()
-        theirs.close()
-        try:
-            yield ours
-        finally:
-            process.kill()
-            process.join(PATIENCE_SECONDS)
-            process.close()
 
 
 def _settings(predictor: Predictor) -> dict[str, Any]:
@@ -149,7 +177,7 @@ def _settings(predictor: Predictor) -> dict[str, Any]:
     return {"card": predictor.card.to_json(), "threshold": predictor.threshold, "engine": about}
 
 
-def _answer(talk: _Talk, engine: Engine, arrays: list[np.ndarray]) -> None:
+def _answer(worker: Worker, engine: Engine, arrays: list[np.ndarray]) -> None:
     (images,) = arrays
     judged = engine.judge(torch.from_numpy(images))
     found = {
@@ -158,4 +186,4 @@ def _answer(talk: _Talk, engine: Engine, arrays: list[np.ndarray]) -> None:
         "patch_index": judged.patch_index,
     }
     tensors = {name: value.cpu() for name, value in found.items() if value is not None}
-    talk.say({"names": list(tensors)}, *(value.numpy() for value in tensors.values()))
+    worker.say({"names": list(tensors)}, *(value.numpy() for value in tensors.values()))

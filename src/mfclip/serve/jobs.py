@@ -26,6 +26,9 @@ RETRY_SECONDS = 10
 QUIET_SECONDS = 10.0
 """An event stream without an event for so long says that it is still there."""
 
+FOLLOWERS = 16
+"""Event streams of one job at the same time: each holds a connection as long as the job lasts."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,7 @@ class Job:
         self.is_late = False
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._followers = 0
 
     @property
     def is_over(self) -> bool:
@@ -119,18 +123,31 @@ class Job:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def follow(self) -> AsyncIterator[Status | None]:
-        """Yield the status at once and after every change until it is over; None for no news."""
-        while True:
-            changed = self._changed
-            yield self.status
-            if self.is_over:
-                return
-            while not changed.is_set():
-                try:
-                    await asyncio.wait_for(changed.wait(), QUIET_SECONDS)
-                except TimeoutError:
-                    yield None
+    def follow(self) -> AsyncIterator[Status | None]:
+        """Yield the status at once and after every change until it is over; None for no news.
+
+        Raises:
+            Problem: 429, too many follow it already.
+        """
+        if self._followers >= FOLLOWERS:
+            raise busy(f"{FOLLOWERS} connections follow this job already", RETRY_SECONDS)
+        return self._follow()
+
+    async def _follow(self) -> AsyncIterator[Status | None]:
+        self._followers += 1
+        try:
+            while True:
+                changed = self._changed
+                yield self.status
+                if self.is_over:
+                    return
+                while not changed.is_set():
+                    try:
+                        await asyncio.wait_for(changed.wait(), QUIET_SECONDS)
+                    except TimeoutError:
+                        yield None
+        finally:
+            self._followers -= 1
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as the interface shows it."""

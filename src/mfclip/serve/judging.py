@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 
@@ -19,19 +20,22 @@ from mfclip.predict.predictor import Predictor
 from mfclip.report.report import Report
 from mfclip.report.results import to_json
 from mfclip.runtime.isolated import CrashError
-from mfclip.serve.evidence import show_evidence, show_picture
+from mfclip.serve.evidence import embed, show_evidence
 from mfclip.serve.isolation import judge_isolated
 from mfclip.serve.jobs import Outcome
 from mfclip.serve.limits import Limits
-from mfclip.serve.media import check_picture_size
 from mfclip.serve.problem import Problem
 from mfclip.serve.upload import Upload
+from mfclip.serve.workers import Workers
 
-HEAT_BATCH = 8
+HEAT_BATCH = 4
 """Faces whose heat maps are computed together."""
 
 MAX_HEAT = 16
-"""Faces of a picture that get a heat map, the largest: each takes as long as judging ten."""
+"""Faces of an image that get a heat map, the largest: each takes as long as judging ten."""
+
+HEAT_SECONDS = 10.0
+"""For all heat maps of an image; faces that are not reached in that time get none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +45,60 @@ class Judge:
     Attributes:
         predictor: may be used by several threads at once.
         limits: of pixels, seconds and frames.
+        workers: read the images.
     """
 
     predictor: Predictor
     limits: Limits
-    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    workers: Workers
+    # one thread, since each that computes would keep a team of helpers of its own
+    _heat: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "mfclip-heat"))
 
-    def judge_picture(self, upload: Upload, *, report: bool = False) -> Outcome:
-        """Judge a picture.
+    def judge_image(
+        self, upload: Upload, *, check: Callable[[], None], report: bool = False
+    ) -> Outcome:
+        """Judge an image; it is read and searched for faces by another process.
 
         Args:
-            upload: the picture.
+            upload: the image.
+            check: called several times a second; what it raises ends the work.
             report: write the page, too.
 
         Raises:
             Problem: 422, nothing in it can be judged.
         """
-        check_picture_size(upload.path, self.limits.max_pixels)
-        predictor = self._predictor(upload)
-        found = predictor.iter_predict([upload.path], keep_pixels=True)
-        predictions = [_expect(result, upload) for result in found]
-        named = [replace(prediction, path=upload.name) for prediction in predictions]
-        document = to_json(named, predictor.describe())
-        if not upload.options.evidence and not report:
+        options, predictor = upload.options, self._predictor(upload)
+        is_shown = options.evidence or report
+        try:
+            faces = self.workers.read(
+                upload.path,
+                whole=options.whole,
+                name=upload.name,
+                preview=is_shown,
+                check=check,
+            )
+        except InputError as error:
+            raise refuse(str(error), upload) from None
+        judged = predictor.judge(faces, keep_pixels=is_shown)
+        predictions = [_expect(result, upload) for result in judged]
+        document = to_json(predictions, predictor.describe())
+        small = faces[0].preview
+        if small is None:
             return Outcome(document)
-        faces = [p.pixels for p in predictions if p.pixels is not None]
-        heat = self._heat_maps(faces)
-        if upload.options.evidence:
-            document["picture"] = show_picture(upload.path)
+        pixels = [prediction.pixels for prediction in predictions if prediction.pixels is not None]
+        heat = self._heat_maps(pixels, check)
+        if options.evidence:
+            document["picture"] = embed(small)
             rows = zip(document["predictions"], predictions, heat, strict=True)
             for entry, prediction, shown in rows:
                 entry["evidence"] = show_evidence(prediction, shown)
-        page = write_page(predictor, predictions, heat) if report else None
-        return Outcome(document, _rename(page, upload) if page else None)
+        if not report:
+            return Outcome(document)
+        page = Report(predictor.describe())
+        for prediction, shown in zip(predictions, heat, strict=True):
+            page.show_heat = None if shown is None else partial(_take, shown)
+            page.add(prediction)
+        return Outcome(document, page.render().encode("utf-8", "replace"))
 
     def judge_video(
         self, upload: Upload, *, check: Callable[[], None], progress: Callable[[int, int], None]
@@ -111,37 +136,30 @@ class Judge:
             return self.predictor
         return self.predictor.using(finder=WholePicture(check=True))
 
-    def _heat_maps(self, faces: Sequence[Pixels]) -> list[Pixels | None]:
-        """Show where in the first `MAX_HEAT` faces the score was raised."""
-        maps: list[Pixels | None] = []
-        with self._one_at_a_time:
-            try:
-                detector = self.predictor.detector
-            except WeightsError:  # an exported graph has no gradients
-                return [None] * len(faces)
-            place = next(detector.parameters()).device
-            for first in range(0, len(faces[:MAX_HEAT]), HEAT_BATCH):
-                part = faces[first : min(first + HEAT_BATCH, MAX_HEAT)]
-                heat = heat_map(detector, to_images(part).to(place))
-                maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
-        return maps + [None] * (len(faces) - len(maps))
+    def _heat_maps(self, faces: Sequence[Pixels], check: Callable[[], None]) -> list[Pixels | None]:
+        """Show where in the first faces the score was raised, as far as the time reaches."""
+        end = time.monotonic() + HEAT_SECONDS
+        maps = self._heat.submit(self._draw_heat, faces[:MAX_HEAT], end, check).result()
+        return [*maps, *[None] * (len(faces) - len(maps))]
 
-
-def write_page(
-    predictor: Predictor, predictions: Sequence[Prediction], heat: Sequence[Pixels | None]
-) -> str:
-    """Return the page on one picture.
-
-    Args:
-        predictor: what judged.
-        predictions: of the picture, with pixels; its file must still be there.
-        heat: the heat map of each; None where there is none.
-    """
-    page = Report(predictor.describe())
-    for prediction, shown in zip(predictions, heat, strict=True):
-        page.show_heat = None if shown is None else partial(_take, shown)
-        page.add(prediction)
-    return page.render()
+    def _draw_heat(
+        self, faces: Sequence[Pixels], end: float, check: Callable[[], None]
+    ) -> list[Pixels]:
+        """Draw heat maps until a moment that would be passed by the next few."""
+        try:
+            detector = self.predictor.detector
+        except WeightsError:  # an exported graph has no gradients
+            return []
+        place = next(detector.parameters()).device
+        maps: list[Pixels] = []
+        begun = now = time.monotonic()
+        while len(maps) < len(faces) and now + (now - begun) * HEAT_BATCH / max(1, len(maps)) < end:
+            check()
+            part = faces[len(maps) : len(maps) + HEAT_BATCH]
+            heat = heat_map(detector, to_images(part).to(place))
+            maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
+            now = time.monotonic()
+        return maps
 
 
 def _take(shown: Pixels, _: Pixels) -> Pixels:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -18,15 +19,13 @@ from mfclip.serve.limits import Limits
 from mfclip.serve.metrics import Metrics
 from mfclip.serve.problem import Problem, busy
 from mfclip.serve.upload import Upload, Uploads, private_folder
+from mfclip.serve.workers import Workers
 
 RETRY_SECONDS = 1
 """When to come back after the queue of pictures was full."""
 
 TIDY_SECONDS = 5
 """How often a server that has nothing to do looks whether it did something before."""
-
-THREADS = 8
-"""Pictures decoded and searched for faces at the same time."""
 
 
 class Service:
@@ -49,7 +48,9 @@ class Service:
         self._open = ExitStack()
         self.folder = self._open.enter_context(private_folder())
         self.uploads = Uploads(self.folder, self.limits)
-        self._pictures = self._open.enter_context(ThreadPoolExecutor(THREADS, "mfclip-picture"))
+        self._threads = self._open.enter_context(
+            ThreadPoolExecutor(self.limits.queue + self.limits.jobs, "mfclip-image")
+        )
         videos = self._open.enter_context(ThreadPoolExecutor(1, "mfclip-video"))
         self.metrics = Metrics()
         self.engine = BatchedEngine(
@@ -57,9 +58,12 @@ class Service:
         )
         self._open.callback(self.engine.close)
         self.predictor = predictor.using(engine=self.engine)
-        self.judge = Judge(self.predictor, self.limits)
-        self.jobs = Jobs(self.limits, self._work, {"picture": self._pictures, "video": videos})
+        self.workers = Workers(predictor.reader, max_pixels=self.limits.max_pixels)
+        self._open.callback(self.workers.close)
+        self.judge = Judge(self.predictor, self.limits, self.workers)
+        self.jobs = Jobs(self.limits, self._work, {"picture": self._threads, "video": videos})
         self._in_hand = self._taken = 0
+        self._is_stopping = False
 
     @contextmanager
     def admit(self) -> Iterator[None]:
@@ -88,18 +92,25 @@ class Service:
             raise busy(f"{self.limits.queue} pictures are waiting already", RETRY_SECONDS)
 
     async def judge_now(self, upload: Upload) -> dict[str, Any]:
-        """Judge a picture while its sender waits, and delete it.
+        """Judge an image while its sender waits, and delete it.
 
         Raises:
             Problem: 422, nothing in it can be judged; 503, it takes too long.
         """
-        work = asyncio.wrap_future(self._pictures.submit(self._judge, upload))
+        is_over = threading.Event()
+
+        def check() -> None:
+            if is_over.is_set():
+                raise Problem(503, "stopping", "nobody waits for the answer any more")
+
+        work = asyncio.wrap_future(self._threads.submit(self._judge, upload, check))
         try:
             return await asyncio.wait_for(work, self.limits.request_seconds)
         except TimeoutError:
             detail = f"the answer took longer than {self.limits.request_seconds:g} seconds"
             raise Problem(503, "too_slow", detail, {"Retry-After": "10"}) from None
         finally:
+            is_over.set()
             upload.delete()
 
     @asynccontextmanager
@@ -110,11 +121,13 @@ class Service:
             yield
         finally:
             tidying.cancel()
+            self._is_stopping = True
             await self.jobs.close()
             await asyncio.to_thread(self._open.close)
 
     def kill(self) -> None:
         """Leave nothing behind when the process is about to be ended by force."""
+        self.workers.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -131,8 +144,13 @@ class Service:
                 tidied = self._taken
                 await asyncio.to_thread(release_freed_memory)
 
-    def _judge(self, upload: Upload) -> dict[str, Any]:
-        outcome = self.judge.judge_picture(upload)
+    def _judge(self, upload: Upload, check: Callable[[], None]) -> dict[str, Any]:
+        try:
+            outcome = self.judge.judge_image(upload, check=check)
+        except RuntimeError:
+            if self._is_stopping:
+                raise Problem(503, "stopping", "the server is stopping") from None
+            raise
         self._count(outcome.document)
         return outcome.document
 
@@ -140,7 +158,7 @@ class Service:
         if job.kind == "video":
             outcome = self.judge.judge_video(job.upload, check=job.check, progress=job.advance)
         else:
-            outcome = self.judge.judge_picture(job.upload, report=True)
+            outcome = self.judge.judge_image(job.upload, check=job.check, report=True)
         self._count(outcome.document)
         return outcome
 
