@@ -184,7 +184,7 @@ class Workers:
 
 
 def _read_face(entry: dict[str, Any]) -> FoundFace:
-    lists = {name: tuple(entry.pop(name)) for name in ("warnings", "void", "poor")}
+    lists: dict[str, Any] = {name: tuple(entry.pop(name)) for name in ("warnings", "void", "poor")}
     box = entry.pop("box")
     return FoundFace(box=Box(**box) if box else None, **lists, **entry)
 
