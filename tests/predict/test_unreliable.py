@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from films import Brightness, Squares, draw, encode
+from films import Brightness as SmallBrightness
+from films import Squares, draw, encode
 from hostile import corrupt_jpeg
 from mfclip.card import Card
 from mfclip.media.images import read_image
@@ -17,6 +18,13 @@ from mfclip.predict.faces import NO_FACE, DetectedFaces, WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video
+
+
+class Brightness(SmallBrightness):
+    """Sees enough of a face for blur to show."""
+
+    image_size = 64
+
 
 PORTRAIT = Path(str(files("mfclip").joinpath("assets/demo/photo/collins.jpg")))
 
@@ -53,7 +61,7 @@ def shrink(picture: np.ndarray, share: float) -> np.ndarray:
 
 def blur(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
-    return np.asarray(Image.fromarray(shrink(picture, 0.2)).resize((width, height)))
+    return np.asarray(Image.fromarray(shrink(picture, 0.08)).resize((width, height)))
 
 
 def darken(picture: np.ndarray) -> np.ndarray:
@@ -147,9 +155,9 @@ def test_a_video_is_uncertain_where_most_of_its_frames_are_poor(tmp_path: Path) 
     fine = rng.integers(100, 160, (40, 40, 1), np.uint8).repeat(3, 2)
 
     def frames(num_dark: int) -> list[np.ndarray]:
-        found = [draw((10, 20, 40, 40))] * num_dark
+        found = [draw((10, 20, 40, 50))] * num_dark
         for _ in range(8 - num_dark):
-            frame = draw((10, 20, 40, 40))
+            frame = draw((10, 20, 40, 50))
             frame[20:60, 10:50] = fine
             found.append(frame)
         return found

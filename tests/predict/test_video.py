@@ -224,6 +224,8 @@ def test_what_is_no_film_says_so(
 def test_weights_that_give_no_number_end_the_video_and_the_thread(
     judge: Predictor, film: Path
 ) -> None:
-    judge.temperature = float("nan")
+    broken = Brightness()
+    broken.gain.data.fill_(float("nan"))
+    blind = Predictor(broken, judge.card, device="cpu", finder=judge.finder)
     with pytest.raises(InputError, match="no finite score"):
-        judge_video(judge, film)
+        judge_video(blind, film)

@@ -259,10 +259,11 @@ def read_content(path: Path) -> bytes:
         NotAnImageError: it is no image that is read.
     """
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with open(_open_regular(path), "rb") as file:
             head = file.read(HEAD)
             if not head:
-                raise InputError(f"{path}: the file is empty (0 bytes); expected an image file")
+                message = "the file is empty (0 bytes); expected an image file"
+                raise NotAnImageError(f"{path}: {message}", is_video=False)
             if image_format(head) is None:
                 raise _not_an_image(str(path), head)
             size = os.fstat(file.fileno()).st_size
@@ -276,13 +277,14 @@ def read_content(path: Path) -> bytes:
         raise InputError(f"{path}: {_why_closed(path, error)}") from None
 
 
-def _open_regular(path: str, flags: int) -> int:
+def _open_regular(path: Path) -> int:
     """Open a regular file; of a pipe without a writer, plain opening would wait for ever."""
-    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # each where there is one
+    number = os.open(path, os.O_RDONLY | flags)
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
     os.close(number)
-    is_folder = Path(path).is_dir()
+    is_folder = path.is_dir()
     what = "a folder" if is_folder else "not a regular file"
     raise InputError(f"{path}: {what}; expected an image file")
 

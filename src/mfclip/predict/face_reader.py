@@ -147,11 +147,12 @@ class FaceReader:
     def prepare_crop(self, crop: Crop, image: Pixels) -> FoundFace:
         """Make a face that was cut out of an image ready for the model."""
         face = self.prepare(crop.pixels)
-        poor = (*crop.poor, *check_face(face))
+        seen = check_face(face)
         height, width = image.shape[:2]
         return FoundFace(
             face, None, crop.box, width, height, None,
-            warnings=(*crop.void, *poor, *crop.warnings), void=crop.void, poor=poor,
+            warnings=(*crop.void, *crop.poor, *crop.warnings, *seen),
+            void=crop.void, poor=(*crop.poor, *seen),
         )  # fmt: skip
 
     def prepare(self, face: Pixels) -> Pixels:

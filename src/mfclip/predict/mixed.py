@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from mfclip.media.sniff import is_video
 from mfclip.media.video import VIDEO_SUFFIXES
@@ -24,7 +26,7 @@ def judge_files(
     batch_size: int = 32,
     keep_pixels: bool = False,
     progress: Progress = silent,
-) -> Iterator[AnyResult]:
+) -> Generator[AnyResult, None, None]:
     """Judge images and videos; which is which, a file's first bytes tell, and else its ending.
 
     An input that cannot be judged is a `Failure`, whatever it raised, and the others go on.
@@ -42,19 +44,20 @@ def judge_files(
     Yields:
         In the order of `inputs`.
     """
-    sorted_ = predictor.sort_and_judge(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
-    for result in sorted_:
-        if not isinstance(result, VideoFile):
-            yield result
-            continue
-        path = result.path
-        try:
-            yield judge_video(
-                predictor, path,
-                count=count, every=every, batch_size=batch_size, progress=progress,
-            )  # fmt: skip
-        except Exception as error:  # decoders of damaged files raise errors of every kind
-            yield Failure(str(path), describe_failure(error, str(path)))
+    options: dict[str, Any] = {"count": count, "every": every, "batch_size": batch_size}
+    images = predictor.sort_and_judge(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
+    with closing(images):
+        for result in images:
+            if not isinstance(result, VideoFile):
+                yield result
+                continue
+            path = result.path
+            try:
+                video = judge_video(predictor, path, **options, progress=progress)
+            except Exception as error:  # decoders of damaged files raise errors of every kind
+                yield Failure(str(path), describe_failure(error, str(path)))
+            else:
+                yield video
 
 
 def is_video_file(path: Path) -> bool:

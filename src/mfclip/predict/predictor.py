@@ -8,7 +8,7 @@ Memory is flat: at most two batches of faces are held, however many files there 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -241,7 +241,7 @@ class Predictor:
 
     def sort_and_judge(
         self, inputs: Iterable[Input], *, batch_size: int = 32, keep_pixels: bool = False
-    ) -> Iterator[Result | VideoFile | Skipped]:
+    ) -> Generator[Result | VideoFile | Skipped, None, None]:
         """Judge the images among some files, and hand on what is none in its place.
 
         Arguments as in `iter_predict`; the first bytes of a file tell what it is.
