@@ -72,8 +72,8 @@ def encode_text(encoder: FineGrainedLanguageEncoder, labels: Sequence[Labels]) -
         tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
         tokens = tokens + block.mlp(block.norm2(tokens))
     last = (used * torch.arange(n)).argmax(1)
-    features = encoder.projection(encoder.norm(tokens[torch.arange(len(tokens)), last]))
-    return functional.normalize(features, dim=-1)
+    features: Tensor = encoder.projection(encoder.norm(tokens[torch.arange(len(tokens)), last]))
+    return features
 
 
 def loss(model: MFCLIP, batch: Batch) -> Tensor:
@@ -85,7 +85,7 @@ def loss(model: MFCLIP, batch: Batch) -> Tensor:
     language = encode_text(model.language_encoder, batch.labels)
     terms = [
         cross_entropy_loss(model.classify(vision), batch.target),
-        model.contrastive(vision, language, model.logit_scale),
+        model.contrastive(vision, functional.normalize(language, dim=-1), model.logit_scale),
         kl_loss(model.predictor(vision), language),
     ]
     return torch.stack(terms).sum()

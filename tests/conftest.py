@@ -54,6 +54,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(autouse=True)
+def _gradients_stay_on() -> Generator[None]:
+    """What ends with gradients off would let every later training in this process fail."""
+    yield
+    left_off = not torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+    torch.set_grad_enabled(True)
+    assert not left_off, "this test left gradients switched off"
+
+
+@pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)

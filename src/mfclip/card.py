@@ -258,7 +258,7 @@ class Card(BaseModel):
             are in-sample.
         kinds: split and level to how often the named kind is right.
         metrics: split and figure to what was measured.
-        epoch: that of these weights.
+        epoch: that of these weights; a fraction where validation came within an epoch.
         validation: figures on the validation split when they were chosen.
         training_data: what they were trained on.
         config: the configuration of the run, see `mfclip.config.RunConfig`.
@@ -293,7 +293,7 @@ class Card(BaseModel):
     fitted_on: Text | None = None
     kinds: dict[str, dict[str, KindShare]] = {}
     metrics: dict[str, dict[str, Share]] = {}
-    epoch: Count | None = None
+    epoch: Annotated[Number, Field(ge=0)] | None = None
     validation: dict[str, Figure] = {}
     training_data: TrainingData | None = None
     config: dict[str, JsonValue] = {}

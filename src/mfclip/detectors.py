@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
 from inspect import signature
 from pathlib import Path
+from textwrap import shorten
 from typing import Protocol
 
 from jaxtyping import Float, Int
@@ -221,8 +222,8 @@ def restore_detector(file: WeightFile, source: str) -> nn.Module:
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
     except ConfigError as error:
-        problem = str(error).replace("\n", "; ")  # one line, however many keys are wrong
-        message = f"{source} are damaged or come from another version of mfclip: {problem}"
+        reason = shorten(str(error), 300)
+        message = f"{source} are damaged or come from another version of mfclip: {reason}"
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)

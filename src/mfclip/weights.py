@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -188,7 +189,7 @@ def check_build(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], s
     except MissingExtraError:
         raise
     except Exception as error:  # builders of other packages raise what they like
-        reason = str(error).strip().partition("\n")[0][:300]  # it may quote a thousand numbers
+        reason = shorten(str(error), 300)
         raise WeightsError(f"{source}: nothing can be built from the settings: {reason}") from error
     _compare(draft, tensors, source)
     stored = draft.state_dict().keys()
@@ -208,7 +209,8 @@ class _Bounded(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         self.left -= 1
-        if self.left < 0:
+        # `no_grad` comes by here on its way out, too: ended there, it would leave gradients off
+        if self.left < 0 and func is not torch._C._set_grad_enabled:
             raise WeightsError("they name far more layers than there are tensors")
         return func(*args, **(kwargs or {}))
 

@@ -137,7 +137,11 @@ def _differences(protocol: Protocol, row: str) -> set[str]:
             for k, v in ours["train"]["loss"].items()
             if v != default["train"]["loss"][k]
         ),
-        *({"spa"} if ours["model"]["spa"]["mode"] == "none" else ()),
+        *(
+            f"spa.{k}={v}"
+            for k, v in ours["model"]["spa"].items()
+            if v != default["model"]["spa"][k]
+        ),
     }
 
 
@@ -148,11 +152,14 @@ def test_components_switch_what_the_ticks_of_table_6_say() -> None:
         "NE": {"use_image=False", *no_text},
         "IE": {"use_noise=False", *no_text},
         "NE + IE": no_text,
-        "IE + FTE": {"use_noise=False", "use_predictor=False", "spa"},
-        "IE + FTE + predictor": {"use_noise=False", "spa"},
-        "NE + IE + FTE + predictor": {"spa"},
+        "IE + FTE": {"use_noise=False", "use_predictor=False", "spa.mode=none"},
+        "IE + FTE + predictor": {"use_noise=False", "spa.mode=none"},
+        "NE + IE + FTE + predictor": {"spa.mode=none"},
         "NE + IE + FTE + predictor + SPA": set(),
-        "NE + IE + FTE + predictor + SPA as in the paper": {"spa"},
+        "NE + IE + FTE + predictor + SPA as in the paper": {
+            "spa.mode=batch",
+            "spa.targets=one-hot",
+        },
     }
 
 

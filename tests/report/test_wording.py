@@ -82,7 +82,13 @@ def test_error_table_holds_every_split_once() -> None:
 
 def test_origin_names_time_engine_and_how_faces_were_saved() -> None:
     since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    model = {"engine": "onnx", "precision": "fp32", "jpeg_quality": 90, "weights_sha256": "c0ffee"}
+    model = {
+        "engine": "onnx",
+        "precision": "fp32",
+        "jpeg_quality": 90,
+        "weights_sha256": "c0ffee",
+        "verdict": Bands(0.5, 0.5).to_json(),
+    }
     rows = dict(origin_rows(model, since))
     assert rows["Judged"].startswith("2026-01-02 03:04:05 to 20")
     assert rows["Engine"] == "onnx, fp32"

@@ -13,6 +13,9 @@ from mfclip.errors import ConfigError
 
 _ALWAYS = ("name", "image_size", "pretrained", "options")
 
+MAX_NUMBER = 100_000
+"""Largest number that an option may have."""
+
 
 def read_options(
     settings: ModelSettings, *targets: Callable[..., object], given: Collection[str]
@@ -51,6 +54,9 @@ def _types(target: Callable[..., object], given: Collection[str]) -> dict[str, A
 
 
 def _convert(name: str, value: object, wanted: Any) -> Any:
+    # weights of unknown origin name options, too, and some builders make a list as long as asked
+    if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+        raise ConfigError(f"model.options.{name}: expected at most {MAX_NUMBER}, but got {value!r}")
     try:
         return TypeAdapter(wanted).validate_python(value)
     except ValidationError as error:

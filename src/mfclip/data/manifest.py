@@ -430,7 +430,7 @@ def write_landmarks(landmarks: Sequence[tuple[float, float]]) -> str:
     """Write landmarks as a cell of the table.
 
     Example:
-        >>> write_landmarks([(0.5, 0.25), (1, 0)])
+        >>> write_landmarks([(0.5, 0.25), (1.0, 0.0)])
         '0.5000 0.2500 1.0000 0.0000'
     """
     return " ".join(f"{x:.4f} {y:.4f}" for x, y in landmarks)

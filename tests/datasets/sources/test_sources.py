@@ -36,9 +36,13 @@ def test_empty_and_absent_roots_are_refused_with_the_page(name: str, tmp_path: P
     table = tmp_path / "table.toml"
     table.write_text('real = ["real"]')
     (tmp_path / "empty").mkdir()
+    options = ScanOptions(
+        table=table if "table" in source.options else None,
+        files=tmp_path / "files" if "files" in source.options else None,
+    )
     for root in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(ManifestError, match=source.page) as caught:
-            source.scan(root, ScanOptions(table=table if "table" in source.options else None))
+            source.scan(root, options)
         assert str(root) in str(caught.value)
 
 
