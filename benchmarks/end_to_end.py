@@ -79,7 +79,7 @@ def open_predictor(subject: Subject, engine: str, precision: str, finder: Any) -
 
 def compare(predictor: Predictor, paths: list[Path], rounds: int) -> dict[str, Any]:
     """Rates, the part of the engine's that is reached, and the part that could be."""
-    images = made_images(BATCH, predictor.image_size)
+    images = made_images(BATCH, predictor.engine.image_size)
     batches = len(paths) // BATCH
     ways = {
         "engine": lambda: [predictor.engine.judge(images) for _ in range(batches)],

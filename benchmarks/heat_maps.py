@@ -39,8 +39,9 @@ from mfclip.evaluate.calibration import CalibratedDetector
 from mfclip.experiment.figures.faces import choose_faces, kind_of
 from mfclip.media.blending import local_warp, random_face_mask, self_blend, splice
 from mfclip.media.transforms import Pixels
+from mfclip.predict.face_scorer import to_images
 from mfclip.predict.heat_map import BASE_BLUR, SMOOTHING, STEPS, heat_map
-from mfclip.predict.predictor import hash_file, to_images
+from mfclip.predict.predictor import hash_file
 from mfclip.runtime.provenance import provenance
 
 SHARE = 0.1

@@ -95,7 +95,7 @@ DAMAGE: dict[str, Damage] = {
 
 def ranges(predictor: Predictor, pictures: Sequence[Pixels]) -> dict[str, dict[str, float]]:
     """Give percentiles of each measure over faces left alone."""
-    faces = [predictor.prepare(picture) for picture in pictures]
+    faces = [predictor.reader.prepare(picture) for picture in pictures]
     detector = FaceDetector()
     found = [detector.detect(picture) for picture in pictures]
     values = {
@@ -113,7 +113,7 @@ def ranges(predictor: Predictor, pictures: Sequence[Pixels]) -> dict[str, dict[s
 def warned(predictor: Predictor, pictures: Sequence[Pixels], damage: Damage) -> dict[str, float]:
     """Share of damaged faces with each warning, a ratio."""
     damaged = [damage(picture) for picture in pictures]
-    faces = [predictor.prepare(picture) for picture in damaged]
+    faces = [predictor.reader.prepare(picture) for picture in damaged]
     light = [float((face @ quality.GREY).mean()) for face in faces]
     shares = {
         "blurred": [quality.sharpness(face) < quality.LEAST_SHARPNESS for face in faces],
@@ -165,8 +165,9 @@ def main() -> None:
         "val": {"faces": len(val)},
         "damage": {},
     }
-    plain = Predictor.load(finder=WholePicture())
-    plain.card = plain.card.changed(jpeg_quality=None)
+    plain = Predictor(
+        predictor.engine, predictor.card.changed(jpeg_quality=None), finder=WholePicture()
+    )
     report["not_saved_alike"] = {
         name: cost(plain, val, DAMAGE[name]) for name in ("none", SCALED, "blur, sigma 0.5")
     }

@@ -213,7 +213,20 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
         WeightsError: they are absent, damaged, or of another model.
     """
     file = read_weights(find_weights(weights))
-    source = str(weights or "the embedded weights")
+    return restore_detector(file, str(weights or "the embedded weights")), file.card
+
+
+def restore_detector(file: WeightFile, source: str) -> nn.Module:
+    """Build the detector of a weight file that was read; its tensors are used up.
+
+    Args:
+        file: from `mfclip.weights.read_weights`.
+        source: what messages call it.
+
+    Raises:
+        MissingExtraError: the detector needs a package that is not installed.
+        WeightsError: the file is damaged, or of another model.
+    """
     try:
         settings = build_config({"model": {**file.settings, "pretrained": None}}).model
     except ConfigError as error:
@@ -230,7 +243,7 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
         raise WeightsError(f"the card of {source} is damaged: {message}; use others")
     if isinstance(detector, MFCLIP) and (file.card.prompts or prompt_features is not None):
         _restore_prompts(detector, file.card.prompts, prompt_features, source)
-    return detector.eval(), file.card
+    return detector.eval()
 
 
 def save_detector(

@@ -5,6 +5,7 @@ Loading never executes code. A file is written whole or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -41,11 +42,13 @@ class WeightFile:
         tensors: parameters and buffers by name.
         settings: the ``model`` table of the configuration they belong to.
         card: what is known of them.
+        sha256: of the file's bytes, in hexadecimal; empty for one that was not read.
     """
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any]
     card: Card = field(default_factory=Card)
+    sha256: str = field(default="", compare=False)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -92,17 +95,31 @@ def write_weights(weights: WeightFile, path: Path) -> None:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read tensors, settings and card.
+    """Read tensors, settings, card and hash, opening the file once.
 
     Raises:
         WeightsError: the file is absent, damaged, or was not written by mfclip.
     """
-    tensors, metadata = read_tensors(path)
+    from safetensors import SafetensorError  # noqa: PLC0415 - keeps the import of mfclip light
+    from safetensors.torch import load  # noqa: PLC0415
+
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}; expected a .safetensors file")
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        # that checked the header, but does not hand out its texts: a length, then JSON
+        header = from_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, OSError, ValueError) as error:
+        message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
+        raise WeightsError(message) from error
+    metadata = header.get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         message = f"{path} was not written by mfclip: expected format {FORMAT!r}, but got "
         raise WeightsError(message + repr(metadata.get("format")))
     settings, card = (read_text(metadata, name, path) for name in ("settings", "card"))
-    return WeightFile(tensors, settings, read_card(card, f"the card of {path}"))
+    digest = hashlib.sha256(content).hexdigest()
+    return WeightFile(tensors, settings, read_card(card, f"the card of {path}"), digest)
 
 
 def read_text(texts: Mapping[str, str], name: str, path: Path) -> dict[str, Any]:

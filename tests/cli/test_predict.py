@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -94,7 +95,7 @@ def run(*arguments: str) -> Result:
 def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
     done = run("in", "--whole", "--weights", weights, "--json", "-", "--batch-size", "1")
     document = json.loads(done.stdout)
-    assert list(document) == ["schema", "model", "predictions", "videos", "errors"]
+    assert list(document) == ["schema", "model", "predictions", "videos", "errors", "skipped"]
     assert document["schema"] == 2
     assert document["model"]["weights"] == weights
     assert [document["model"][key] for key in ("limits", "licence")] == [
@@ -425,6 +426,22 @@ def test_rows_in_a_folder_that_is_searched_are_no_input(folder: Path, weights: s
     assert [r["path"] for r in ROWS["jsonl"]((folder / "in/sub/rows.jsonl").read_text())] == [
         "in/sub/a.png"
     ]
+
+
+@pytest.mark.parametrize("option", ["--json r.json", "--report r.html", "--out r.csv --resume"])
+def test_a_command_is_given_again_where_its_results_lie_among_its_images(
+    folder: Path, weights: str, option: str
+) -> None:
+    """Every file of a folder is looked at, but results of an earlier run are no input."""
+    flag, name, *more = option.split()
+    os.mkfifo(folder / "in/sub/pipe.json")  # nor is it opened, which would wait for ever
+    for _ in range(2):
+        done = run("in/sub", "--whole", "--weights", weights, flag, f"in/sub/{name}", *more)
+        assert "error" not in done.stderr, done.stderr
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+    shutil.copy(folder / "in/sub/a.png", folder / f"in/sub/{name}")  # an image all the same
+    done = run("in/sub", "--weights", weights, flag, f"in/sub/{name}", *more)
+    assert "no input is ever overwritten" in str(done.exception)
 
 
 @pytest.mark.parametrize(

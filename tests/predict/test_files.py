@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mfclip.predict.face_reader import FoundFile
 from mfclip.predict.files import find_files
 from mfclip.predict.prediction import Failure
 
@@ -19,6 +20,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "photos" / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "photos" / "empty" / "none").mkdir()
     (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos", target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
@@ -28,17 +30,22 @@ def names(*given: str) -> list[str]:
     return [str(found) for found in find_files(given) if isinstance(found, Path)]
 
 
-def test_a_folder_gives_its_pictures_and_videos_in_order(tree: Path) -> None:
+def test_a_folder_gives_all_its_files_in_order(tree: Path) -> None:
+    """What they are, only their content tells."""
     expected = [
         "a.png",
         "b.JPG",
+        "empty/readme.md",
         "gone.jpg",
+        "notes.txt",
         "odd[1].png",
         "sub/c.webp",
         "sub/deep/d.jpeg",
         "sub/film.MOV",
     ]
     assert names("photos") == [f"photos/{name}" for name in expected]
+    assert all(isinstance(found, FoundFile) for found in find_files(["photos"]))
+    assert not any(isinstance(found, FoundFile) for found in find_files(["photos/a.png"]))
 
 
 def test_a_file_is_taken_whatever_its_ending_and_as_it_was_named(tree: Path) -> None:
@@ -72,7 +79,7 @@ def test_a_double_star_takes_nothing_twice(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("photos/empty", "no picture or video in this folder; expected .*.jpg.*.mp4"),
+        ("photos/empty/none", "no file in this folder; expected images or videos"),
         ("*.xyz", "matches nothing"),
     ],
 )

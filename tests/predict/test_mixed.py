@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,10 @@ from PIL import Image
 
 from films import Brightness, Squares, draw, encode
 from mfclip.card import Card
+from mfclip.predict.faces import Crop
 from mfclip.predict.files import find_files
 from mfclip.predict.mixed import judge_files
-from mfclip.predict.prediction import Failure, Prediction
+from mfclip.predict.prediction import Failure, Prediction, Skipped
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video_prediction import VideoPrediction
 
@@ -58,6 +62,57 @@ def test_a_folder_of_everything(judge: Predictor, folder: Path) -> None:
         assert error.startswith(begin)
 
 
+def test_content_decides_and_what_is_left_out_is_listed(judge: Predictor, tmp_path: Path) -> None:
+    face = Image.fromarray(draw((10, 20, 40, 90)))
+    for name, kind in (("a.JFIF", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.txt", "WEBP")):
+        face.save(tmp_path / name, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    encode(tmp_path / "e.mp4", [draw((10, 20, 40, 90))] * 4).rename(tmp_path / "e.3gp")
+    (tmp_path / "f.xmp").write_text("<a/>")
+    (tmp_path / "g.jpg").write_text("no image")
+    (tmp_path / "h.sqlite").touch()
+    os.mkfifo(tmp_path / "i.png")
+    results = {Path(r.path or "").name: r for r in judge_files(judge, find_files([str(tmp_path)]))}
+    assert [type(results[name]) for name in ("a.JFIF", "b.jpe", "c", "d.txt")] == [Prediction] * 4
+    assert isinstance(results["e.3gp"], VideoPrediction)
+    assert isinstance(results["f.xmp"], Skipped)
+    assert results["f.xmp"].reason == "neither an image nor a video"
+    for name, words in (("g.jpg", "not an image"), ("i.png", "not a regular file")):
+        failure = results[name]
+        assert isinstance(failure, Failure)
+        assert words in failure.error
+    assert isinstance(results["h.sqlite"], Skipped)
+    (named,) = judge_files(judge, [tmp_path / "f.xmp"])  # somebody asked for it
+    assert isinstance(named, Failure)
+
+
+def test_whatever_an_input_raises_is_one_row(
+    judge: Predictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of 195 mutated videos ended a folder, with no JSON at all."""
+
+    def raise_anything(*_: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'name'")
+
+    class Fragile(Squares):
+        def find(self, picture: np.ndarray) -> list[Crop]:
+            if picture.max() == 120:
+                raise MemoryError
+            return super().find(picture)
+
+    monkeypatch.setattr("mfclip.predict.video.scan", raise_anything)
+    results = list(judge_files(judge.using(finder=Fragile()), find_files([str(folder)])))
+    names = ["a.png", "b.mkv", "c.png", "d.mp4", "e.mkv", "f.mp4", "g.avi", "h.jpg"]
+    assert [Path(result.path or "").name for result in results] == names
+    kinds = [Prediction if name in {"a.png", "d.mp4"} else Failure for name in names]
+    assert [type(result) for result in results] == kinds
+    errors = [result.error for result in results if isinstance(result, Failure)]
+    assert errors[0] == (
+        "unexpected error (AttributeError: 'NoneType' object has no attribute 'name'); the file "
+        "may be damaged, get it anew"
+    )
+    assert errors[1] == "unexpected error (MemoryError); the file may be damaged, get it anew"
+
+
 def test_options_reach_the_films(judge: Predictor, folder: Path) -> None:
     (few,) = judge_files(judge, [folder / "b.mkv"], count=2)
     (thirds,) = judge_files(judge, [folder / "b.mkv"], every=3)
@@ -66,17 +121,17 @@ def test_options_reach_the_films(judge: Predictor, folder: Path) -> None:
     assert (few.judged, thirds.judged) == ((1, 3), (0, 3))
 
 
-def test_files_are_taken_one_by_one(judge: Predictor, folder: Path) -> None:
+def test_no_more_files_are_taken_than_are_read_ahead(judge: Predictor, folder: Path) -> None:
     taken: list[str] = []
 
-    def inputs() -> object:
-        for name in ("b.mkv", "f.mp4", "a.png"):
+    def inputs() -> Iterator[Path]:
+        for name in ("b.mkv", "f.mp4", *["a.png"] * 10):
             taken.append(name)
             yield folder / name
 
-    results = judge_files(judge, inputs())  # type: ignore[arg-type]
-    next(results)
-    assert taken == ["b.mkv"]
+    with closing(judge_files(judge, inputs(), batch_size=2)) as results:
+        assert isinstance(next(results), VideoPrediction)
+        assert len(taken) <= 3
 
 
 def test_kept_pixels_are_those_of_the_pictures(judge: Predictor, folder: Path) -> None:

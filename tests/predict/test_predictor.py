@@ -19,9 +19,11 @@ from mfclip.errors import ConfigError, InputError, WeightsError
 from mfclip.labels import LEVELS
 from mfclip.model.mfclip import MFCLIP
 from mfclip.predict.face_reader import check_pixels
+from mfclip.predict.face_scorer import to_images
 from mfclip.predict.faces import Crop
 from mfclip.predict.prediction import Box, Failure, Prediction, Result
-from mfclip.predict.predictor import Predictor, find_device, to_images
+from mfclip.predict.predictor import Predictor
+from mfclip.runtime.device import find_device
 
 
 def judged(results: list[Result]) -> list[Prediction]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from films import Brightness, Squares, draw, encode
 from mfclip.card import read_card
+from mfclip.predict.face_reader import FoundFile
 from mfclip.predict.mixed import judge_files
 from mfclip.predict.prediction import SCHEMA, Failure
 from mfclip.predict.predictor import Predictor
@@ -35,7 +36,9 @@ def documents(
     film = encode(folder / "b.mkv", [draw((10, 20, 40, grey)) for grey in (40, 200, 90)])
     card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     bright = Predictor(Brightness(), card, device="cpu", finder=Squares())
-    rich = list(judge_files(predictor, [folder / "a.png", Failure("c.jpg", "empty")]))
+    (folder / "d.txt").write_text("a note")
+    inputs = [folder / "a.png", Failure("c.jpg", "empty"), FoundFile(folder / "d.txt")]
+    rich = list(judge_files(predictor, inputs))
     filmed = list(judge_files(bright, [film]))
     embedded = Predictor.load(device="cpu", engine="torch").describe()
     return [
@@ -64,6 +67,8 @@ def test_what_is_written_fits_the_schema(documents: list[dict[str, Any]]) -> Non
         (("predictions", 0, "kinds", "family", 0, "probability"), "high"),
         (("model", "verdict", "basis"), "guess"),
         (("errors", 0), {"path": None}),
+        (("skipped", 0), {"path": "a.txt"}),
+        (("predictions", 0, "unreliable"), None),
     ],
 )
 def test_a_wrong_document_does_not_fit(
@@ -77,7 +82,9 @@ def test_a_wrong_document_does_not_fit(
     assert not jsonschema_rs.validator_for(DEFINITION).is_valid(document)
 
 
-@pytest.mark.parametrize("kind", ["prediction", "video", "track", "frame", "kind", "error"])
+@pytest.mark.parametrize(
+    "kind", ["prediction", "video", "track", "frame", "kind", "error", "skipped"]
+)
 def test_nothing_is_written_that_the_schema_does_not_name(
     documents: list[dict[str, Any]], kind: str
 ) -> None:
@@ -91,12 +98,13 @@ def test_nothing_is_written_that_the_schema_does_not_name(
         "frame": [*video["moments"], *video["tracks"][0]["frames"]],
         "kind": pictures["predictions"][0]["kinds"]["family"],
         "error": pictures["errors"],
+        "skipped": pictures["skipped"],
     }
     assert {key for entry in found[kind] for key in entry} == named
 
 
 def test_every_key_is_documented() -> None:
     page = (DOCS / "predict.md").read_text("utf-8")
-    for kind in ("prediction", "model", "bands", "kind", "error"):
+    for kind in ("prediction", "model", "bands", "kind", "error", "skipped"):
         for key in DEFINITION["$defs"][kind]["properties"]:
             assert f"`{key}`" in page, key

@@ -156,7 +156,7 @@ def test_whole_frames_are_judged_where_the_finder_takes_the_whole(tmp_path: Path
     assert video.score == pytest.approx(np.mean(GREYS) / 255, abs=1e-3)
     assert video.suspect.frames[0].box is None
     (note,) = notes(video)
-    assert note.startswith("in 8 of 8 frames of this face: long picture (160 x 96 pixels)")
+    assert note.startswith("in 8 of 8 frames of this face: long image (160 x 96 pixels)")
 
 
 def test_warnings_of_frames_are_said_once(judge: Predictor, film: Path) -> None:
@@ -167,8 +167,8 @@ def test_warnings_of_frames_are_said_once(judge: Predictor, film: Path) -> None:
             warnings = (f"small face ({side} pixels)",) if crop.pixels.mean() > 110 else ()
             return [Crop(crop.pixels, crop.box, warnings)]
 
-    judge.finder = Worried()
-    assert notes(judge_video(judge, film)) == (
+    worried = judge.using(finder=Worried())
+    assert notes(judge_video(worried, film)) == (
         "in 4 of 8 frames of this face: small face (36 pixels)",
     )
 
@@ -224,6 +224,8 @@ def test_what_is_no_film_says_so(
 def test_weights_that_give_no_number_end_the_video_and_the_thread(
     judge: Predictor, film: Path
 ) -> None:
-    judge.temperature = float("nan")
+    broken = Brightness()
+    broken.gain.data.fill_(float("nan"))
+    blind = Predictor(broken, judge.card, device="cpu", finder=judge.finder)
     with pytest.raises(InputError, match="no finite score"):
-        judge_video(judge, film)
+        judge_video(blind, film)

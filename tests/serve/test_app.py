@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
 import io
 import json
@@ -58,7 +57,7 @@ def test_evidence_shows_what_the_model_saw(live: Live, predictor: Predictor) -> 
     document = live.judge(content, evidence=True).json()
     (found,) = document["predictions"]
     shown = {key: _open(uri) for key, uri in found["evidence"].items()}
-    seen = predictor.prepare(read_image(content))
+    seen = predictor.reader.prepare(read_image(content))
     assert shown.keys() == {"face", "heat_map", "patch", "noise"}
     assert shown["face"].shape == shown["heat_map"].shape == seen.shape
     assert np.abs(shown["face"].astype(int) - seen).mean() < 8  # JPEG
@@ -211,9 +210,7 @@ def test_heic_where_nothing_reads_it(live: Live, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_picture_without_a_face_says_what_to_do(serve: Serve, predictor: Predictor) -> None:
-    finding = copy.copy(predictor)
-    finding.finder = DetectedFaces()
-    with serve(predictor=finding) as live:
+    with serve(predictor=predictor.using(finder=DetectedFaces())) as live:
         answer = live.judge(picture_bytes(size=(64, 64)))
         assert (answer.status_code, answer.json()["code"]) == (422, "no_face")
         assert "whole=true" in answer.json()["detail"]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mfclip.errors import InputError
 from mfclip.media.images import read_image
-from mfclip.predict.face_reader import FaceReader, FoundFace
+from mfclip.predict.face_reader import PREVIEW, FaceReader, FoundFace
 from mfclip.predict.faces import DetectedFaces, WholePicture
 from mfclip.serve import workers as workers_module
 from mfclip.serve.workers import Workers
@@ -24,7 +24,7 @@ from serve.live import picture_bytes
 
 WAIT = 60.0
 DEMO = Path(__file__).resolve().parents[2] / "src" / "mfclip" / "assets" / "demo"
-READER = FaceReader(WholePicture(), resize=40, image_size=32)
+READER = FaceReader(WholePicture(check=True), resize=40, image_size=32)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def assert_same(found: list[FoundFace], expected: list[FoundFace], name: str) ->
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)
         assert one.path == name
-        for fact in ("box", "width", "height", "sha256", "warnings"):
+        for fact in ("box", "width", "height", "sha256", "warnings", "void", "poor"):
             assert getattr(one, fact) == getattr(other, fact)
 
 
@@ -60,15 +60,16 @@ def test_faces_are_those_that_the_reader_finds(make: Callable[..., Workers]) -> 
     path = next(DEMO.glob("photo/*.jpg"))
     reader = FaceReader(DetectedFaces(), resize=256, image_size=224, jpeg_quality=90)
     workers = make(reader)
-    found, small = workers.read(path, whole=False, name="x.jpg", copy=100)
+    found = workers.read(path, whole=False, name="x.jpg", preview=True)
     assert_same(found, reader.read(path), "x.jpg")  # type: ignore[arg-type]
     expected = Image.fromarray(read_image(path))
-    expected.thumbnail((100, 100))
-    np.testing.assert_array_equal(small, np.asarray(expected))
-    whole, none = workers.read(path, whole=True, name="x.jpg")
-    reader = FaceReader(WholePicture(), resize=256, image_size=224, jpeg_quality=90)
+    expected.thumbnail((PREVIEW, PREVIEW))
+    assert found[0].preview is not None
+    np.testing.assert_array_equal(found[0].preview, np.asarray(expected))
+    whole = workers.read(path, whole=True, name="x.jpg")
+    reader = FaceReader(WholePicture(check=True), resize=256, image_size=224, jpeg_quality=90)
     assert_same(whole, reader.read(path), "x.jpg")  # type: ignore[arg-type]
-    assert none is None
+    assert whole[0].preview is None
 
 
 def test_what_cannot_be_read_is_told_without_the_path(
@@ -90,12 +91,12 @@ def test_many_threads_share_the_processes(make: Callable[..., Workers], tmp_path
         path.write_bytes(picture_bytes(number))
     workers = make()
 
-    def read(path: Path) -> tuple[list[FoundFace], object]:
+    def read(path: Path) -> list[FoundFace]:
         return workers.read(path, whole=True, name=path.name)
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(read, paths))
-    for path, (found, _) in zip(paths, answers, strict=True):
+    for path, found in zip(paths, answers, strict=True):
         assert_same(found, READER.read(path), path.name)  # type: ignore[arg-type]
     assert len(workers._running) <= 2
 
@@ -112,7 +113,7 @@ def test_a_process_that_hangs_is_ended_and_replaced(
     with pytest.raises(InputError, match="longer than 3 seconds"):
         workers.read(image, whole=True, name="a.png")
     assert 2.9 < time.monotonic() - begun < WAIT
-    assert_same(workers.read(image, whole=True, name="b")[0], READER.read(image), "b")  # type: ignore[arg-type]
+    assert_same(workers.read(image, whole=True, name="b"), READER.read(image), "b")  # type: ignore[arg-type]
     assert len(old & {worker.pid for worker in workers._running}) == 1
 
 
@@ -123,7 +124,7 @@ def test_a_process_that_crashes_is_replaced(make: Callable[..., Workers], image:
         os.kill(worker.pid, signal.SIGSEGV)
     with pytest.raises(InputError, match="made its decoder crash"):
         workers.read(image, whole=True, name="a.png")
-    assert len(workers.read(image, whole=True, name="a.png")[0]) == 1
+    assert len(workers.read(image, whole=True, name="a.png")) == 1
 
 
 def test_memory_is_bounded(
@@ -138,7 +139,7 @@ def test_memory_is_bounded(
     with pytest.raises(InputError, match="more memory than"):
         workers.read(path, whole=True, name="a.png")
     path.write_bytes(picture_bytes())
-    assert len(workers.read(path, whole=True, name="a.png")[0]) == 1
+    assert len(workers.read(path, whole=True, name="a.png")) == 1
 
 
 def test_giants_leave_a_process_to_the_others(
@@ -153,11 +154,11 @@ def test_giants_leave_a_process_to_the_others(
         try:
             waiting = [threads.submit(workers.read, giant, whole=True, name="g") for _ in range(4)]
             for _ in range(5):
-                assert len(workers.read(image, whole=True, name="a")[0]) == 1
+                assert len(workers.read(image, whole=True, name="a")) == 1
             assert not any(one.done() for one in waiting)
         finally:
             workers._large.release()
-        assert [len(one.result(WAIT)[0]) for one in waiting] == [1] * 4
+        assert [len(one.result(WAIT)) for one in waiting] == [1] * 4
 
 
 def test_what_nobody_waits_for_is_left(make: Callable[..., Workers], image: Path) -> None:

@@ -36,7 +36,7 @@ def demo(
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
     claim_folder("--out", out)
-    predictor = Predictor.load(weights, device=device)
+    predictor = Predictor.load(weights, device=device, keep_detector=True)
     judged = run_demo(predictor, out)
     _show(judged)
     typer.echo(f"The page with images, patches and noise: {out / 'report.html'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mfclip.report.pdf import PdfReport
     from mfclip.report.report import Report
     from mfclip.report.results import JsonResults, ResultRows
+
+REPORT_ENDINGS = (".html", ".htm", ".pdf")
+OUTPUT_ENDINGS = {".jsonl", ".csv", ".json", *REPORT_ENDINGS}
 
 MANY_FILES = 20
 """A progress bar appears above this number of files."""
@@ -97,7 +100,7 @@ def predict(
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
     outputs = Outputs.claim(paths, out=out, json=json, report=report, resume=resume)
-    finder = WholePicture() if whole else None
+    finder = WholePicture(check=True) if whole else None
     predictor = Predictor.load(
         weights,
         device=device,
@@ -105,6 +108,7 @@ def predict(
         finder=finder,
         engine=_quickest_engine(paths, weights) if engine == "auto" else engine,
         precision=precision,
+        keep_detector=report is not None,
     )
     tell_unmeasured(predictor)
     status = judge(
@@ -163,11 +167,11 @@ class Outputs:
 
         document = None if json in {None, "-"} else Path(str(json))
         if out is not None:
-            claim_file("--out", out, [*ROW_ENDINGS, ".json"], inputs=_paths(names))
+            claim_file("--out", out, [*ROW_ENDINGS, ".json"], inputs=_inputs(names))
         if document is not None:
-            claim_file("--json", document, [".json"], inputs=_paths(names))
+            claim_file("--json", document, [".json"], inputs=_inputs(names))
         if report is not None:
-            claim_file("--report", report, [".html", ".htm", ".pdf"], inputs=_paths(names))
+            claim_file("--report", report, REPORT_ENDINGS, inputs=_inputs(names))
         rows = out if out is not None and out.suffix.lower() in ROW_ENDINGS else None
         if out is not None and rows is None:
             if json is not None:
@@ -326,12 +330,13 @@ def _open_report(path: Path, predictor: Predictor) -> Report | PdfReport:
 
 
 def _add_to_page(page: Report | PdfReport, predictor: Predictor, result: AnyResult) -> None:
+    from mfclip.predict.prediction import Skipped  # noqa: PLC0415
     from mfclip.predict.video import look_closer  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
 
     if isinstance(result, VideoPrediction):
         page.add_video(result, look_closer(predictor, result, result.moments))
-    else:
+    elif not isinstance(result, Skipped):
         page.add(result)
 
 
@@ -349,10 +354,27 @@ def _write_copy(copies: Copies, bars: Bars, result: AnyResult) -> None:
         typer.echo(f"no copy: {printable(str(error))}", err=True)
 
 
-def _paths(names: list[str]) -> Iterator[Path]:
+def _inputs(names: list[str]) -> Iterator[Path]:
+    """Yield what is judged, but no results of an earlier run that lie in a folder of images."""
+    from mfclip.predict.face_reader import FoundFile  # noqa: PLC0415
     from mfclip.predict.files import find_files  # noqa: PLC0415
 
-    return (path for path in find_files(names) if isinstance(path, Path))
+    for path in find_files(names):
+        if not isinstance(path, Path):
+            continue
+        if isinstance(path, FoundFile) and path.suffix.lower() in OUTPUT_ENDINGS:
+            with suppress(OSError):  # a pipe is not opened: nobody may ever write to it
+                if path.is_file() and _has_media(path):
+                    yield path
+            continue
+        yield path
+
+
+def _has_media(path: Path) -> bool:
+    from mfclip.media.sniff import HEAD, sniff  # noqa: PLC0415
+
+    with path.open("rb") as file:
+        return sniff(file.read(HEAD)) is not None
 
 
 def _find(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 500
 """Rows of the table; files have no limit."""
+
+MAX_SKIPPED = 10
+"""Files that were left out, by name."""
 
 MAX_NOTES = 20
 """Reasons to trust a score less that are listed below the table."""
@@ -41,26 +45,30 @@ class ResultTable:
         self._videos: list[VideoPrediction] = []
         self.num_failures = 0
         self._failures: list[Failure] = []
+        self.num_skipped = 0
+        self._skipped: list[str] = []
 
     def add(self, result: AnyResult) -> None:
         """Take in one result."""
-        from mfclip.predict.prediction import Failure  # noqa: PLC0415
+        from mfclip.predict.prediction import Failure, Skipped  # noqa: PLC0415
         from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
 
         if isinstance(result, Failure):
             self.num_failures += 1
             if len(self._failures) < MAX_ROWS:
                 self._failures.append(result)
-            return
-        if isinstance(result, VideoPrediction):
+        elif isinstance(result, Skipped):
+            self.num_skipped += 1
+            self._skipped += [result.path][: MAX_SKIPPED - len(self._skipped)]
+        elif isinstance(result, VideoPrediction):
             self.video_counts[result.verdict] += 1
-            if len(self._videos) < MAX_ROWS:
-                self._videos.append(result)
-            return
-        self.num_judged += 1
-        self.counts[result.verdict] += 1
-        if len(self._shown) < MAX_ROWS:
-            self._shown.append(result)
+            if len(self._videos) < MAX_ROWS:  # a row needs neither times of frames nor pixels
+                self._videos.append(replace(result, contents=None))
+        else:
+            self.num_judged += 1
+            self.counts[result.verdict] += 1
+            if len(self._shown) < MAX_ROWS:
+                self._shown.append(replace(result, pixels=None, preview=None))
 
     @property
     def status(self) -> int:
@@ -80,6 +88,15 @@ class ResultTable:
             typer.echo(f"not judged: {name}: {_printable(failure.error)}", err=True)
         if more := self.num_failures - len(self._failures):
             typer.echo(f"not judged: {more} more; --out FILE lists them all", err=True)
+        if self.num_skipped:
+            typer.echo(self._tell_skipped(), err=True)
+
+    def _tell_skipped(self) -> str:
+        listed = ", ".join(map(_printable, self._skipped))
+        more = self.num_skipped - len(self._skipped)
+        rest = f" and {more} more; --out FILE lists them all" if more else ""
+        files = "file" if self.num_skipped == 1 else "files"
+        return f"left out, neither image nor video: {self.num_skipped} {files}: {listed}{rest}"
 
     def _show_tables(self, console: Console) -> None:
         from mfclip.predict.kinds import describe_kinds  # noqa: PLC0415

@@ -54,19 +54,31 @@ def load_engine(
         MissingExtraError: the engine is not installed.
         WeightsError: the weights cannot be used.
     """
-    place = find_device(device)
+    find_device(device)  # a wrong name is told before anything is read
     if weights is not None and is_exported(weights):
         return _load_exported(Path(weights), engine, precision)
-    name = choose_engine(engine, place)
     detector, card = load_detector(weights)
+    return start_engine(detector, card, engine, precision, device), card
+
+
+def start_engine(
+    detector: nn.Module,
+    card: Card,
+    engine: str = "auto",
+    precision: str | None = None,
+    device: str = "auto",
+) -> Engine:
+    """Start the engine of a detector that was loaded; arguments as in `load_engine`."""
+    place = find_device(device)
+    name = choose_engine(engine, place)
     precision = precision or (card.export.precision if card.export else "fp32")
     kind = check_precision(name, precision, place)
     try:
-        return build_engine(detector, name, kind, place), card
+        return build_engine(detector, name, kind, place)
     except ConfigError:
         if engine != "auto" or name == "torch":
             raise
-        return build_engine(detector, "torch", kind, place), card  # ONNX lacks an operation
+        return build_engine(detector, "torch", kind, place)  # ONNX lacks an operation
 
 
 def _load_exported(path: Path, engine: str, precision: str | None) -> tuple[Engine, Card]:

@@ -45,7 +45,7 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 5 << 29
 """Most memory that decoding one image may take (2.5 GiB), as `BYTES_PER_PIXEL` estimates it."""
 
-MAX_FILE = 1 << 30
+MAX_FILE = 640 << 20
 """Largest image file that is read, bytes."""
 
 PASSES = 10
@@ -164,6 +164,7 @@ class EncodedImage:
 
     Attributes:
         path: the file as it was named by the caller; None for bytes.
+        content: the file's bytes.
         format: Pillow's name.
         cost: bytes that decoding takes at most, as far as the header tells the truth.
         work: pixels that are decoded, each further `PASSES` of a progressive JPEG as new ones.
@@ -175,10 +176,10 @@ class EncodedImage:
     def __init__(self, source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> None:
         self.path = None if isinstance(source, bytes) else str(source)
         self._name = self.path or "the image"
-        self._content = source if isinstance(source, bytes) else read_content(source)
+        self.content = source if isinstance(source, bytes) else read_content(source)
         self.format = self._recognise()
         with _explain_failure(self._name):
-            self._image = Image.open(io.BytesIO(self._content), formats=(self.format,))
+            self._image = Image.open(io.BytesIO(self.content), formats=(self.format,))
             self.cost, self.work = self._check(max_pixels)
 
     def decode(self) -> ImageFile:
@@ -191,22 +192,22 @@ class EncodedImage:
         with _explain_failure(self._name), self._image as image:
             if self.format == "JPEG":
                 quality = quality_of(getattr(image, "quantization", {}))
-                pixels, damage = _decode_jpeg(self._content, image.mode)
+                pixels, damage = _decode_jpeg(self.content, image.mode)
             if pixels is None:
                 image.load()
                 pixels = _to_rgb(image, self._name)
             turn = _UPRIGHT.get(_orientation(image))  # TIFFs are turned, and say so, once loaded
         if turn is not None:
             pixels = np.ascontiguousarray(turn(pixels))
-        digest = hashlib.sha256(self._content).hexdigest()
+        digest = hashlib.sha256(self.content).hexdigest()
         return ImageFile(pixels, self.path, digest, self.format, quality, damage)
 
     def _recognise(self) -> ImageFormat:
-        if not self._content:
+        if not self.content:
             raise InputError(f"{self._name} is empty (0 bytes); expected an image file's content")
-        found = image_format(self._content[:HEAD])
+        found = image_format(self.content[:HEAD])
         if found is None:
-            raise _not_an_image(self._name, self._content[:HEAD])
+            raise _not_an_image(self._name, self.content[:HEAD])
         if found == "HEIF":
             require("pillow_heif", extra="heif").register_heif_opener()
         return found
@@ -221,7 +222,7 @@ class EncodedImage:
         if pixels > max_pixels or cost > MAX_BYTES:
             most = min(max_pixels, MAX_BYTES // BYTES_PER_PIXEL[self.format])
             raise InputError(_too_large(self._name, most, f"{width} x {height} pixels, "))
-        scans = count_scans(self._content) if self.format == "JPEG" else 0
+        scans = count_scans(self.content) if self.format == "JPEG" else 0
         if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
             raise InputError(
                 f"{self._name}: its pixels are coded in {scans:,} passes, more than are read; "
@@ -258,10 +259,11 @@ def read_content(path: Path) -> bytes:
         NotAnImageError: it is no image that is read.
     """
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with open(_open_regular(path), "rb") as file:
             head = file.read(HEAD)
             if not head:
-                raise InputError(f"{path}: the file is empty (0 bytes); expected an image file")
+                message = "the file is empty (0 bytes); expected an image file"
+                raise NotAnImageError(f"{path}: {message}", is_video=False)
             if image_format(head) is None:
                 raise _not_an_image(str(path), head)
             size = os.fstat(file.fileno()).st_size
@@ -275,13 +277,14 @@ def read_content(path: Path) -> bytes:
         raise InputError(f"{path}: {_why_closed(path, error)}") from None
 
 
-def _open_regular(path: str, flags: int) -> int:
+def _open_regular(path: Path) -> int:
     """Open a regular file; of a pipe without a writer, plain opening would wait for ever."""
-    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # each where there is one
+    number = os.open(path, os.O_RDONLY | flags)
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
     os.close(number)
-    is_folder = Path(path).is_dir()
+    is_folder = path.is_dir()
     what = "a folder" if is_folder else "not a regular file"
     raise InputError(f"{path}: {what}; expected an image file")
 

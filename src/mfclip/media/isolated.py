@@ -6,9 +6,12 @@ imports neither torch nor a model, and takes some 40 MB.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from mfclip.errors import InputError, MissingExtraError
 from mfclip.media.images import (
     MAX_BYTES,
     MAX_PIXELS,
+    UNBOUNDED_FORMATS,
+    EncodedImage,
     ImageFile,
     NotAnImageError,
     open_image,
@@ -28,10 +33,17 @@ from mfclip.runtime.isolated import (
     Message,
     TimeLimitError,
     answer_requests,
+    can_isolate,
 )
 
 MEMORY = MAX_BYTES + (512 << 20)
 """Bytes that one process may take: the largest image that is allowed, its file, and the answer."""
+
+LARGE_FILE = 64 << 20
+"""Bytes from which on `open_bounded` holds one file at a time."""
+
+SHARED = 2
+"""Processes that `open_bounded` starts at most."""
 
 THREADS = 2
 """Of a decoder that has threads of its own, each with memory of its own."""
@@ -79,11 +91,18 @@ class IsolatedReader:
         for process in places:
             self._free.put(process or self._start())
 
-    def read(self, source: Path | bytes, *, check: Callable[[], None] = lambda: None) -> ImageFile:
+    def read(
+        self,
+        source: Path | bytes,
+        *,
+        name: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> ImageFile:
         """Read one image.
 
         Args:
             source: a file, or the file's content.
+            name: by which errors and the image itself call it; None for its path.
             check: called several times a second while it is read; what it raises ends the work.
 
         Raises:
@@ -103,10 +122,11 @@ class IsolatedReader:
                 with self._door:
                     self._running.discard(process)
             process = None
-            raise self._explain(error, source) from None
+            raise self._explain(error, name or _name(source)) from None
         finally:
             self._free.put(process)
-        return _read_answer(header, arrays, source)
+        path = name or (None if isinstance(source, bytes) else str(source))
+        return _read_answer(header, arrays, path)
 
     def close(self) -> None:
         """End all processes at once; whoever waits for one gets a `RuntimeError`."""
@@ -134,8 +154,7 @@ class IsolatedReader:
         path = None if isinstance(source, bytes) else str(source.absolute())
         return {"path": path, "max_pixels": self.max_pixels}
 
-    def _explain(self, error: BaseException, source: Path | bytes) -> BaseException:
-        name = _name(source)
+    def _explain(self, error: BaseException, name: str) -> BaseException:
         if self._is_closed:
             return RuntimeError("the reader was closed")
         if isinstance(error, TimeLimitError):
@@ -149,6 +168,70 @@ class IsolatedReader:
         return error
 
 
+@contextmanager
+def open_bounded(path: Path) -> Iterator[ImageFile]:
+    """Read an image as `open_image` does, with bounds on the memory of the whole process.
+
+    However many threads read: their images together take `MAX_BYTES`, from the decoding until
+    their blocks end, and a large one waits for its turn; of large files one is held at a time.
+    Formats whose header does not bound what their decoder takes are decoded in another process,
+    where the system can start one.
+
+    Raises:
+        InputError: as `IsolatedReader.read`.
+        MissingExtraError: likewise.
+    """
+    with _ONE_LARGE_FILE if _size(path) > LARGE_FILE else nullcontext():
+        encoded = EncodedImage(path)
+        with _ROOM.take(encoded.cost):
+            if encoded.format in UNBOUNDED_FORMATS and can_isolate():
+                image = _shared_reader().read(encoded.content, name=str(path))
+            else:
+                image = encoded.decode()
+            del encoded
+            yield image
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where it cannot be told, which opening it will explain."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+class _Room:
+    """Lets threads share a number of bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes, which is at most all of them, while the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: size <= self._left)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
+_ROOM = _Room(MAX_BYTES)
+_ONE_LARGE_FILE = threading.Lock()
+
+
+@cache
+def _shared_reader() -> IsolatedReader:
+    reader = IsolatedReader(SHARED, seconds=60.0)
+    atexit.register(reader.close)
+    return reader
+
+
 def _name(source: Path | bytes) -> str:
     return "the image" if isinstance(source, bytes) else str(source)
 
@@ -157,15 +240,12 @@ def _arrays(source: Path | bytes) -> list[np.ndarray]:
     return [np.frombuffer(source, np.uint8)] if isinstance(source, bytes) else []
 
 
-def _read_answer(
-    header: dict[str, Any], arrays: list[np.ndarray], source: Path | bytes
-) -> ImageFile:
+def _read_answer(header: dict[str, Any], arrays: list[np.ndarray], path: str | None) -> ImageFile:
     """Turn the answer of `_answer` into an image, or raise what was raised there."""
     if (error := header.get("error")) is None:
         (pixels,) = arrays
-        path = None if isinstance(source, bytes) else str(source)
         return ImageFile(pixels=pixels, path=path, **header)
-    message = f"{_name(source)}: {error}"
+    message = f"{path or 'the image'}: {error}"
     match header.get("kind"):
         case "extra":
             raise MissingExtraError(error)

@@ -7,6 +7,7 @@ Boxes are rows of ``x1 y1 x2 y2`` in pixels.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import as_file, files
 from typing import NamedTuple
 
@@ -105,8 +106,9 @@ class OutputNet(nn.Module):
         return self.box(features), landmarks, self.face(features).softmax(1)[:, 1]
 
 
+@cache
 def load_cascade() -> Cascade:
-    """Build the three networks with the weights that come with this package."""
+    """Build the three networks with the weights that come with this package, once for all."""
     cascade = Cascade(ProposalNet(), RefineNet(), OutputNet())
     with as_file(files("mfclip").joinpath(WEIGHTS)) as path:
         tensors, _ = read_tensors(path)

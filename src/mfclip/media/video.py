@@ -38,6 +38,8 @@ TICK = Fraction(1, 90_000)
 WORTH_A_JUMP = 8
 """Frames that are decoded rather than jumped over: those read in a row are never sought."""
 
+CUT_SHORT = "its end is missing; the file was cut short, get it anew"
+
 SLACK = 0.5
 """Seconds by which the stated end of a whole video may lie behind its last frame."""
 
@@ -101,6 +103,8 @@ class Contents:
         unit: seconds.
         fps: frames a second, on average.
         codec: FFmpeg's name of the coding, e.g. ``h264``.
+        container: FFmpeg's name of the file's format.
+        is_cut_short: the header states a later end.
     """
 
     count: int
@@ -109,6 +113,8 @@ class Contents:
     unit: float
     fps: float
     codec: str
+    container: str
+    is_cut_short: bool
 
     def seconds(self, index: int) -> float:
         """Time of a frame after the first one."""
@@ -168,13 +174,17 @@ def frames_at(path: Path, contents: Contents, indices: Sequence[int]) -> Iterato
         raise InputError(f"{path}: no frame of this video can be decoded; get the file anew")
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, contents: Contents | None = None) -> VideoInfo:
     """Say how large and long a video is, by looking at all of it.
+
+    Args:
+        path: the video.
+        contents: from `scan`, if it was scanned already.
 
     Raises:
         InputError: no such file, no video, or nothing in it that can be decoded.
     """
-    contents = scan(path)
+    contents = contents or scan(path)
     for frame, _ in _decode(path, contents, [0]):
         height, width = _upright(frame).shape[:2]
         count, seconds = contents.count, contents.duration
@@ -200,9 +210,8 @@ def check_ends(path: Path) -> None:
         end = (stream.start_time or 0) + stream.duration
         container.seek(end, stream=stream, backward=True)
         last = max((p.pts or 0 for p in _packets(container, stream) if p.size), default=0)
-        missing = float((end - last) * stream.time_base)
-        if missing > SLACK + float(1 / (stream.average_rate or 25)):
-            raise InputError(f"{path}: its end is missing; the file was cut short, get it anew")
+        if _is_cut_short(stream, last):
+            raise InputError(f"{path}: {CUT_SHORT}")
 
 
 def write_video(path: Path, images: Iterable[NDArray[np.uint8]], fps: float) -> None:
@@ -259,15 +268,24 @@ def _to_video_frame(frame: Frame, fps: float) -> Any:
     return made
 
 
+def _is_cut_short(stream: Any, last: int) -> bool:
+    """Whether a stream's header states an end that lies well behind its last time stamp."""
+    if not stream.duration:
+        return False
+    end = (stream.start_time or 0) + stream.duration
+    missing = float((end - last) * stream.time_base)
+    return missing > SLACK + float(1 / (stream.average_rate or 25))
+
+
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open(path: Path, container_format: str | None = None) -> Iterator[tuple[Any, Any]]:
     """Open the first video stream that is not a cover picture.
 
     Whatever goes wrong while it is open, FFmpeg's own errors or those of PyAV on what FFmpeg makes
     of a damaged file, becomes an `InputError` that names the file.
     """
     av = require("av", extra="video")
-    container_format = _recognise(path)
+    container_format = container_format or _recognise(path)
     try:
         # names in any alphabet; no other demuxer than the one that is meant, see `media.sniff`
         container = av.open(str(path), format=container_format, metadata_errors="replace")
@@ -326,12 +344,15 @@ def scan(path: Path) -> Contents:
     Raises:
         InputError: no such file, no video, or no frame in it.
     """
-    stamps, keys, count, timeless = array("q"), array("q"), 0, False
-    with _open(path) as (container, stream):
+    stamps, keys, count, timeless, last = array("q"), array("q"), 0, False, 0
+    container_format = _recognise(path)
+    with _open(path, container_format) as (container, stream):
         codec = str(stream.codec_context.name)
         unit = float(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate
         for packet in _packets(container, stream):
+            if packet.size and packet.pts is not None:
+                last = max(last, packet.pts)
             if not packet.size or packet.is_discard or packet.is_corrupt:
                 continue
             count += 1
@@ -340,6 +361,7 @@ def scan(path: Path) -> Contents:
                 stamps.append(packet.pts)
                 if packet.is_keyframe:
                     keys.append(packet.pts)
+        is_cut_short = _is_cut_short(stream, last)
     if not count:
         raise InputError(f"{path}: the video holds no frame; it may have been cut short")
     known = np.unique(np.array(() if timeless else stamps, np.int64))
@@ -349,7 +371,9 @@ def scan(path: Path) -> Contents:
     else:
         fps = float(rate or 25)
     times = np.sort(np.array(keys, np.int64))
-    return Contents(len(known) or count, known, times, unit, fps, codec)
+    return Contents(
+        len(known) or count, known, times, unit, fps, codec, container_format, is_cut_short
+    )
 
 
 def _evenly(total: int, count: int) -> list[int]:
@@ -365,7 +389,7 @@ def _evenly(total: int, count: int) -> list[int]:
 
 def _decode(path: Path, contents: Contents, wanted: Sequence[int]) -> Iterator[tuple[Any, int]]:
     """Decode the wanted frames, jumping to the keyframe before each where that saves work."""
-    with _open(path) as (container, stream):
+    with _open(path, contents.container) as (container, stream):
         source = _good_frames(container, stream)
         if not len(contents.stamps):
             yield from _count_through(source, wanted)

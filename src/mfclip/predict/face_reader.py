@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
-from mfclip.errors import InputError
-from mfclip.media.images import ImageFile, open_image
+from mfclip.errors import InputError, MissingExtraError
+from mfclip.media.images import IMAGE_SUFFIXES, ImageFile, NotAnImageError
+from mfclip.media.isolated import open_bounded
 from mfclip.media.jpeg import save_as_jpeg
 from mfclip.media.transforms import Pixels, prepare_face
-from mfclip.predict.faces import FaceFinder
-from mfclip.predict.prediction import Box, Failure
-from mfclip.predict.quality import check_compression, check_face
+from mfclip.media.video import VIDEO_SUFFIXES
+from mfclip.predict.faces import Crop, FaceFinder
+from mfclip.predict.prediction import Box, Failure, Skipped
+from mfclip.predict.quality import check_compression, check_face, check_file
 
-Input: TypeAlias = str | Path | np.ndarray | Failure
-"""A file, an RGB uint8 array (h, w, 3), or a failure found earlier, which is passed through."""
+if sys.platform == "win32":
+    from pathlib import WindowsPath as SystemPath
+else:
+    from pathlib import PosixPath as SystemPath
+
+PREVIEW = 1024
+"""Longer side of the small copy of an image, pixels."""
+
+
+class FoundFile(SystemPath):
+    """The path of a file that was found in a folder: nobody asked for it by its name."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A file that holds a video, or is named as one; it was not read."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +55,9 @@ class FoundFace:
         height: likewise.
         sha256: of the file.
         warnings: reasons to trust its score less.
+        void: those of them for which the score means nothing.
+        poor: those by which the face is worse than any that bands are measured on.
+        preview: small copy of the image; None unless it was asked for.
     """
 
     pixels: Pixels
@@ -40,7 +66,17 @@ class FoundFace:
     width: int
     height: int
     sha256: str | None
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    void: tuple[str, ...] = ()
+    poor: tuple[str, ...] = ()
+    preview: Pixels | None = field(default=None, repr=False, compare=False)
+
+
+Input: TypeAlias = str | Path | np.ndarray | ImageFile | Failure
+"""A file, an RGB uint8 array (h, w, 3), an image that was read already, or a failure found earlier,
+which is passed through."""
+
+Entry: TypeAlias = FoundFace | VideoFile | Skipped | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +95,65 @@ class FaceReader:
     image_size: int
     jpeg_quality: int | None = None
 
-    def read(self, item: Input) -> list[FoundFace | Failure]:
-        """Return the faces of one input, or why there is none."""
+    def read(self, item: Input, *, preview: bool = False) -> Sequence[Entry]:
+        """Return the faces of one input, what else it is, or why there is none.
+
+        Nothing that an input does ends a run over many: whatever is raised becomes a `Failure`.
+
+        Args:
+            item: a file is opened once.
+            preview: make a small copy of the image for each face (the same one).
+        """
         if isinstance(item, Failure):
             return [item]
-        if isinstance(item, np.ndarray):
-            try:
-                return [*self.cut(item)]
-            except InputError as error:
-                return [Failure(None, str(error))]
-        path = str(item)
+        path = _path_of(item)
         try:
-            return [*self.cut(open_image(Path(item)))]
-        except (InputError, OSError) as error:
-            return [Failure(path, str(error).removeprefix(f"{path}: "))]
+            if isinstance(item, np.ndarray | ImageFile):
+                return self.cut(item, preview=preview)
+            with open_bounded(Path(path or "")) as image:
+                return self.cut(image, preview=preview)
+        except NotAnImageError as error:
+            return [_sort_out(item, str(path), error)]
+        except Exception as error:  # decoders of damaged files raise errors of every kind
+            return [Failure(path, describe_failure(error, path))]
 
-    def cut(self, image: ImageFile | np.ndarray) -> list[FoundFace]:
+    def cut(self, image: ImageFile | np.ndarray, *, preview: bool = False) -> list[FoundFace]:
         """Return the faces of one image, the largest first.
 
         Raises:
             InputError: there is none, or the array is no RGB image.
         """
-        shared: tuple[str, ...] = ()
+        pixels = image.pixels if isinstance(image, ImageFile) else check_pixels(image)
+        path, sha256 = None, None
+        warnings: tuple[str, ...] = ()
+        damage: tuple[str, ...] = ()
         if isinstance(image, ImageFile):
-            pixels, path, sha256 = image.pixels, image.path, image.sha256
-            shared = check_compression(image)
-        else:
-            pixels, path, sha256 = check_pixels(image), None, None
-        height, width = pixels.shape[:2]
-        faces = []
-        for crop in self.finder.find(pixels):
-            face = self.prepare(crop.pixels)
-            warnings = (*crop.warnings, *check_face(face), *shared)
-            faces.append(FoundFace(face, path, crop.box, width, height, sha256, warnings))
-        return faces
+            path, sha256 = image.path, image.sha256
+            warnings, damage = check_compression(image), check_file(image)
+        small = shrink(pixels) if preview else None
+        faces = [self.prepare_crop(crop, pixels) for crop in self.finder.find(pixels)]
+        return [
+            replace(
+                face,
+                path=path,
+                sha256=sha256,
+                warnings=(*damage, *face.warnings, *warnings),
+                void=(*damage, *face.void),
+                preview=small,
+            )
+            for face in faces
+        ]
+
+    def prepare_crop(self, crop: Crop, image: Pixels) -> FoundFace:
+        """Make a face that was cut out of an image ready for the model."""
+        face = self.prepare(crop.pixels)
+        seen = check_face(face)
+        height, width = image.shape[:2]
+        return FoundFace(
+            face, None, crop.box, width, height, None,
+            warnings=(*crop.void, *crop.poor, *crop.warnings, *seen),
+            void=crop.void, poor=(*crop.poor, *seen),
+        )  # fmt: skip
 
     def prepare(self, face: Pixels) -> Pixels:
         """Cut and scale a face to the model input, RGB uint8 (image_size, image_size, 3).
@@ -104,6 +165,16 @@ class FaceReader:
             square = prepare_face(face, resize=self.resize, image_size=self.resize)
             face = save_as_jpeg(square, self.jpeg_quality)
         return prepare_face(face, resize=self.resize, image_size=self.image_size)
+
+
+def describe_failure(error: Exception, path: str | None) -> str:
+    """Say what went wrong with an input; the record of it names the path."""
+    if isinstance(error, InputError | MissingExtraError):
+        return str(error).removeprefix(f"{path}: ")
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected error ({reason}); the file may be damaged, get it anew"
 
 
 def check_pixels(pixels: np.ndarray) -> Pixels:
@@ -120,3 +191,26 @@ def check_pixels(pixels: np.ndarray) -> Pixels:
         )
         raise InputError(message)
     return pixels
+
+
+def shrink(pixels: Pixels, side: int = PREVIEW) -> Pixels:
+    """Return a copy whose longer side is at most `side` pixels."""
+    small = Image.fromarray(pixels)
+    small.thumbnail((side, side))
+    return np.asarray(small)
+
+
+def _path_of(item: str | Path | np.ndarray | ImageFile) -> str | None:
+    if isinstance(item, np.ndarray):
+        return None
+    return item.path if isinstance(item, ImageFile) else str(item)
+
+
+def _sort_out(item: Input, path: str, error: NotAnImageError) -> VideoFile | Skipped | Failure:
+    """Say what a file is that holds no image: by its content, and else by its name."""
+    suffix = Path(path).suffix.lower()
+    if error.is_video or suffix in VIDEO_SUFFIXES:
+        return VideoFile(Path(path))
+    if isinstance(item, FoundFile) and suffix not in IMAGE_SUFFIXES:
+        return Skipped(path, "neither an image nor a video")
+    return Failure(path, describe_failure(error, path))

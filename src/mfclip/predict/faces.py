@@ -1,4 +1,4 @@
-"""A picture -> the faces in it that are judged: the whole picture, or every face found."""
+"""An image -> the faces in it that are judged: the whole image, or every face found."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mfclip.errors import InputError
-from mfclip.media.faces import FaceDetector, crop_face
+from mfclip.media.faces import Face, FaceDetector, crop_face
 from mfclip.predict.prediction import Box
-from mfclip.predict.quality import check_pose
-
-SMALL_FACE = 80
-"""Faces with a side below this many pixels, about a third of the model input, get a warning."""
+from mfclip.predict.quality import check_pose, check_size
 
 LONG_PICTURE = 1.5
-"""Whole pictures whose sides differ by more than this factor get a warning."""
+"""Whole images whose sides differ by more than this factor get a warning."""
+
+LYING = 45.0
+"""Heads that lean further, degrees, are turned upright by a quarter or half turn."""
+
+NO_FACE = "no face was found in this image: if it holds none, the score means nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """One face cut out of a picture.
+    """One face cut out of an image.
 
     Attributes:
         pixels: RGB.
-        box: the face in the picture, pixels; None for the whole picture.
+        box: the face in the image, pixels; None for the whole image.
         warnings: reasons to trust the score less.
+        void: reasons for which the score means nothing.
+        poor: reasons by which the face is worse than any that bands are measured on.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
     box: Box | None = None
     warnings: tuple[str, ...] = ()
+    void: tuple[str, ...] = ()
+    poor: tuple[str, ...] = ()
 
 
 @runtime_checkable
 class FaceFinder(Protocol):
-    """What finds the faces in a picture.
+    """What finds the faces in an image.
 
     Attributes:
-        name: ``whole`` or ``detected``; recorded with every result.
+        name: ``whole`` or ``detected``; recorded with every result, and chooses the bands.
     """
 
     name: str
@@ -55,18 +61,35 @@ class FaceFinder(Protocol):
 
 
 class WholePicture:
-    """Takes the whole picture as one face; of a long picture the middle square is judged."""
+    """Takes the whole image as one face; of a long image the middle square is judged.
+
+    Args:
+        check: look whether there is a face at all, and turn an image upright whose face lies. It
+            takes as long as finding the faces, and changes nothing in an image with an upright one.
+    """
 
     name = "whole"
 
+    def __init__(self, *, check: bool = False) -> None:
+        self._detector = FaceDetector() if check else None
+
     def find(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Crop]:
-        """Return the picture itself."""
+        """Return the image itself."""
+        void: tuple[str, ...] = ()
+        turned: tuple[str, ...] = ()
+        if self._detector is not None:
+            faces = self._detector.detect(picture)
+            void = () if faces else (NO_FACE,)
+            if faces and (turns := quarter_turns(faces[0])):
+                picture = np.ascontiguousarray(np.rot90(picture, turns))
+                turned = ("the face lies on its side or head: the image was turned upright",)
         height, width = picture.shape[:2]
-        warnings = small_face(float(min(height, width)))
+        warnings, is_poor = check_size(float(min(height, width)))
+        poor, warnings = (warnings, ()) if is_poor else ((), warnings)
         if max(height, width) > LONG_PICTURE * min(height, width):
-            shape = f"long picture ({width} x {height} pixels)"
+            shape = f"long image ({width} x {height} pixels)"
             warnings += (f"{shape}: only its middle square was judged",)
-        return [Crop(picture, warnings=warnings)]
+        return [Crop(picture, warnings=(*warnings, *turned), void=void, poor=poor)]
 
 
 class DetectedFaces:
@@ -74,7 +97,8 @@ class DetectedFaces:
 
     Args:
         margin: how many times wider the view is than the bare face.
-        align: turn the face upright; otherwise cut an upright square.
+        align: turn the face upright; otherwise cut an upright square, of a face that lies one that
+            is turned by a quarter or half turn.
     """
 
     name = "detected"
@@ -92,22 +116,25 @@ class DetectedFaces:
         """
         faces = self._detector.detect(picture)
         if not faces:
-            raise InputError("no face found; use --whole to judge the whole picture as one face")
-        return [
-            Crop(
-                crop_face(picture, face, margin=self.margin, align=self.align),
-                _inside(face.box, picture),
-                small_face(face.side) + check_pose(face.yaw),
-            )
-            for face in faces
-        ]
+            raise InputError("no face found; use --whole to judge the whole image as one face")
+        return [self._cut(picture, face) for face in faces]
+
+    def _cut(self, picture: UInt8[np.ndarray, "h w 3"], face: Face) -> Crop:
+        pixels = crop_face(picture, face, margin=self.margin, align=self.align)
+        if not self.align and (turns := quarter_turns(face)):
+            pixels = np.ascontiguousarray(np.rot90(pixels, turns))
+        small, is_poor = check_size(face.side)
+        poor, warnings = (small, ()) if is_poor else ((), small)
+        warnings += check_pose(face.yaw)
+        return Crop(pixels, _inside(face.box, picture), warnings=warnings, poor=poor)
 
 
-def small_face(side: float) -> tuple[str, ...]:
-    """Return a warning when a face has a side of fewer pixels than `SMALL_FACE`."""
-    if side >= SMALL_FACE:
-        return ()
-    return (f"small face ({side:.0f} pixels): it was enlarged, and its fine traces are missing",)
+def quarter_turns(face: Face) -> int:
+    """Return how many quarter turns (as ``np.rot90`` counts them) bring a lying face upright.
+
+    0 for a head that leans less than `LYING` degrees.
+    """
+    return round(face.roll / 90) % 4 if abs(face.roll) > LYING else 0
 
 
 def _inside(box: tuple[float, float, float, float], picture: np.ndarray) -> Box:

@@ -1,4 +1,4 @@
-"""What a user names on the command line -> the pictures and videos to judge."""
+"""What a user names on the command line -> the files to judge."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mfclip.media.images import IMAGE_SUFFIXES
-from mfclip.media.video import VIDEO_SUFFIXES
+from mfclip.predict.face_reader import FoundFile
 from mfclip.predict.prediction import Failure
-
-SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-"""Endings, in lower case, by which a file in a folder is taken for a picture or a video."""
 
 
 def find_files(names: Sequence[str]) -> Iterator[Path | Failure]:
-    """Iterate over the pictures and videos that files, folders and globs stand for.
+    """Iterate over the files that files, folders and globs stand for.
 
-    A file is taken whatever its ending. A folder is searched recursively for files with
-    one of `SUFFIXES`; hidden files and folders are passed over, links to folders not
-    followed. A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) stands for the files and
-    folders it matches. Order: as named, alphabetical inside a folder, so that two runs agree.
+    What a file holds, only its content tells, so a folder gives every file in it, whatever its
+    ending. Folders are searched recursively; hidden files and folders are passed over, links to
+    folders not followed. A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) stands for the
+    files and folders it matches. Order: as named, alphabetical inside a folder, so that two runs
+    agree.
 
     Args:
         names: as typed by the user.
 
     Yields:
-        Paths in the user's own spelling, or what could not be searched: also ``-`` and addresses,
-        which other programs take.
+        Paths in the user's own spelling, those found in a folder as `FoundFile`, or what could not
+        be searched: also ``-`` and addresses, which other programs take.
     """
     for name in names:
         path = Path(name)
@@ -83,12 +80,10 @@ def _search(path: Path) -> Iterator[Path | Failure]:
         empty = False
         yield found
     if empty:
-        endings = ", ".join(sorted(SUFFIXES))
-        message = f"no picture or video in this folder; expected files ending in {endings}"
-        yield Failure(str(path), message)
+        yield Failure(str(path), "no file in this folder; expected images or videos")
 
 
-def _walk(folder: Path) -> Iterator[Path | Failure]:
+def _walk(folder: Path) -> Iterator[FoundFile | Failure]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(_classify(entries))
@@ -99,7 +94,7 @@ def _walk(folder: Path) -> Iterator[Path | Failure]:
         if is_folder:
             yield from _walk(folder / name)
         else:
-            yield folder / name
+            yield FoundFile(folder / name)
 
 
 def _classify(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]:
@@ -108,5 +103,5 @@ def _classify(entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, bool]]
             continue
         if entry.is_dir(follow_symlinks=False):
             yield entry.name, True
-        elif entry.name.lower().endswith(tuple(SUFFIXES)) and not os.path.isdir(entry.path):
+        elif not os.path.isdir(entry.path):
             yield entry.name, False

@@ -1,14 +1,15 @@
-"""Pictures and videos in any mixture -> predictions, in their order."""
+"""Images and videos in any mixture -> predictions, in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from mfclip.errors import InputError, MissingExtraError
 from mfclip.media.sniff import is_video
 from mfclip.media.video import VIDEO_SUFFIXES
+from mfclip.predict.face_reader import Input, VideoFile, describe_failure
 from mfclip.predict.prediction import Failure
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video
@@ -18,48 +19,47 @@ from mfclip.runtime.parallel import Progress, silent
 
 def judge_files(
     predictor: Predictor,
-    inputs: Iterable[Path | Failure],
+    inputs: Iterable[Input],
     *,
     count: int = 32,
     every: int | None = None,
     batch_size: int = 32,
     keep_pixels: bool = False,
     progress: Progress = silent,
-) -> Iterator[AnyResult]:
-    """Judge pictures and videos; which is which, a file's first bytes tell, and else its ending.
+) -> Generator[AnyResult, None, None]:
+    """Judge images and videos; which is which, a file's first bytes tell, and else its ending.
 
-    A video that cannot be judged is a `Failure`, and the others go on.
+    An input that cannot be judged is a `Failure`, whatever it raised, and the others go on.
 
     Args:
-        predictor: judges the pictures, and the videos' frames.
-        inputs: files, or failures found earlier, which are passed through.
+        predictor: judges the images, and the videos' frames.
+        inputs: files (also those that `mfclip.predict.files.find_files` found), arrays, or failures
+            found earlier, which are passed through.
         count: as `judge_video` takes it.
         every: as `judge_video` takes it.
         batch_size: faces that go through the model together.
-        keep_pixels: keep the model input with each picture's prediction.
+        keep_pixels: keep the model input and a small copy with each image's prediction.
         progress: told how far each video is.
 
     Yields:
         In the order of `inputs`.
     """
-    for are_videos, group in groupby(inputs, key=_is_video):
-        if not are_videos:
-            yield from predictor.iter_predict(group, batch_size=batch_size, keep_pixels=keep_pixels)
-            continue
-        for path in (entry for entry in group if isinstance(entry, Path)):
+    options: dict[str, Any] = {"count": count, "every": every, "batch_size": batch_size}
+    images = predictor.sort_and_judge(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
+    with closing(images):
+        for result in images:
+            if not isinstance(result, VideoFile):
+                yield result
+                continue
+            path = result.path
             try:
-                yield judge_video(
-                    predictor, path,
-                    count=count, every=every, batch_size=batch_size, progress=progress,
-                )  # fmt: skip
-            except (InputError, MissingExtraError, OSError) as error:
-                yield Failure(str(path), str(error).removeprefix(f"{path}: "))
+                video = judge_video(predictor, path, **options, progress=progress)
+            except Exception as error:  # decoders of damaged files raise errors of every kind
+                yield Failure(str(path), describe_failure(error, str(path)))
+            else:
+                yield video
 
 
 def is_video_file(path: Path) -> bool:
     """Tell whether a file is judged as a video: by its first bytes, else by its ending."""
     return is_video(path, by_name=path.suffix.lower() in VIDEO_SUFFIXES)
-
-
-def _is_video(entry: Path | Failure) -> bool:
-    return isinstance(entry, Path) and is_video_file(entry)

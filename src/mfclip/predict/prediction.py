@@ -87,7 +87,10 @@ class Prediction:
         height: of the upright picture, pixels.
         sha256: of the file's bytes, in hexadecimal; None for an array.
         warnings: reasons to trust the score less.
+        unreliable: those of them for which the score decides nothing: the image is worse than any
+            that the bands were measured on, or no face. The verdict is then ``uncertain``.
         pixels: the model input, RGB; None unless it was asked for. Not part of the JSON form.
+        preview: small copy of the image, RGB; likewise.
     """
 
     path: str | None
@@ -101,12 +104,14 @@ class Prediction:
     height: int
     sha256: str | None = None
     warnings: tuple[str, ...] = ()
+    unreliable: tuple[str, ...] = ()
     pixels: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False, compare=False)
+    preview: UInt8[np.ndarray, "h2 w2 3"] | None = field(default=None, repr=False, compare=False)
 
     @property
     def verdict(self) -> Verdict:
         """``real``, ``uncertain`` or ``fake``, by the bands of the weights."""
-        return self.bands.verdict(self.score)
+        return "uncertain" if self.unreliable else self.bands.verdict(self.score)
 
     def likely_kind(self, level: str) -> Kind | None:
         """Return the most similar forgery of a level, passing over ``real``; None if unknown."""
@@ -131,6 +136,7 @@ class Prediction:
             "height": self.height,
             "sha256": self.sha256,
             "warnings": list(self.warnings),
+            "unreliable": list(self.unreliable),
         }
 
 
@@ -149,6 +155,23 @@ class Failure:
     def to_json(self) -> dict[str, Any]:
         """Return the record as it stands in ``errors`` of the JSON form."""
         return {"path": self.path, "error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file of a folder that is left out: it promises neither an image nor a video.
+
+    Attributes:
+        path: the file.
+        reason: what it is not.
+    """
+
+    path: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in ``skipped`` of the JSON form."""
+        return {"path": self.path, "reason": self.reason}
 
 
 Result: TypeAlias = Prediction | Failure

@@ -1,45 +1,40 @@
-"""`Predictor`: pictures in, predictions out; the same in Python and on the command line.
+"""`Predictor`: images in, predictions out; the same in Python and on the command line.
 
-Flow: file -> upright RGB picture -> faces -> model inputs -> batch -> score, kinds, richest patch.
-Pictures are read in threads, up to a batch of them ahead of the engine. Memory is flat: at most two
-batches of faces are held, however many files there are.
+Flow: file -> upright RGB image -> faces -> model inputs (`FaceReader`) -> batch -> score, kinds,
+richest patch (`FaceScorer`). Images are read in threads, up to a batch of them ahead of the engine.
+Memory is flat: at most two batches of faces are held, however many files there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from mfclip.card import Card
-from mfclip.detectors import find_weights, load_detector
-from mfclip.engines import Engine, Judged, load_engine
+from mfclip.card import Bands, Card
+from mfclip.detectors import find_weights, restore_detector
+from mfclip.engines import Engine, load_engine
 from mfclip.engines.exported import is_exported
-from mfclip.engines.torch_engine import TorchEngine
-from mfclip.errors import ConfigError, WeightsError
-from mfclip.media.transforms import Pixels
-from mfclip.predict.face_reader import FaceReader, FoundFace, Input
+from mfclip.engines.load import start_engine
+from mfclip.errors import ConfigError
+from mfclip.predict.face_reader import Entry, FaceReader, FoundFace, Input, VideoFile
+from mfclip.predict.face_scorer import FaceScorer
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
-from mfclip.predict.kinds import rank_kinds
-from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Result
+from mfclip.predict.prediction import Failure, Result, Skipped
 from mfclip.predict.reading import read_ahead
 from mfclip.runtime.device import find_device
+from mfclip.weights import read_weights
 
 _P = TypeVar("_P", bound="Predictor")
 
 
 class Predictor:
-    """Judge pictures with one model.
+    """Judge images with one model: a reader, which finds the faces, and a scorer.
 
     Args:
         model: an engine, or a detector, which is run with PyTorch; detectors other than MFCLIP
@@ -49,14 +44,14 @@ class Predictor:
             a GPU where there is one. An engine has its own place.
         threshold: scores from here upwards are called fake, all others real; None takes the
             card's bands, between which a face is uncertain.
-        finder: finds the faces in a picture; None takes the whole picture as the face.
+        finder: finds the faces in an image; None takes the whole image as the face.
+        detector: of an engine, for heat maps; None loads it from `source` when first asked for.
+        source: the weight file; None for a model that was handed over.
 
     Attributes:
-        bands: which scores get which verdict.
-        engine: what computes.
-        image_size: side of the square model input, pixels.
         reader: cuts the faces out of files and arrays.
-        source: the weight file; None for a model that was handed over.
+        scorer: judges them.
+        threshold: the user's own; None for the card's bands.
 
     Raises:
         ConfigError: no such device, or a threshold outside [0, 1].
@@ -75,24 +70,26 @@ class Predictor:
         device: str = "auto",
         threshold: float | None = None,
         finder: FaceFinder | None = None,
+        detector: nn.Module | None = None,
+        source: Path | None = None,
     ) -> None:
-        self.card = card or Card()
-        self._detector = model if isinstance(model, nn.Module) else None
-        self.engine = (
-            TorchEngine(model, "fp32", find_device(device))
-            if isinstance(model, nn.Module)
-            else model
+        card, finder = card or Card(), finder or WholePicture()
+        self.threshold = threshold
+        self.scorer = FaceScorer(
+            model,
+            card,
+            # each way to come by faces has bands of its own
+            bands=card.bands(finder.name, threshold),
+            device=device,
+            detector=detector,
+            source=source,
         )
-        self.temperature = self.card.temperature
-        self.source: Path | None = None
-        self.image_size = self.engine.image_size
         self.reader = FaceReader(
-            finder or WholePicture(),
-            resize=self.card.resize,
-            image_size=self.image_size,
-            jpeg_quality=self.card.jpeg_quality,
+            finder,
+            resize=card.resize,
+            image_size=self.scorer.engine.image_size,
+            jpeg_quality=card.jpeg_quality,
         )
-        self.bands = self.card.bands(self.finder.name, threshold)
 
     @classmethod
     def load(
@@ -104,6 +101,7 @@ class Predictor:
         finder: FaceFinder | None = None,
         engine: str = "auto",
         precision: str | None = None,
+        keep_detector: bool = False,
     ) -> _P:
         """Load weights and their card.
 
@@ -114,42 +112,88 @@ class Predictor:
             threshold: see `Predictor`.
             finder: None does as the command line does: every face is found, cut out as the
                 training faces were (the card's ``face_margin`` and ``face_align``) and judged by
-                itself. `mfclip.predict.faces.WholePicture()` takes the whole picture.
+                itself. `mfclip.predict.faces.WholePicture()` takes the whole image.
             engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: the fastest that is installed.
                 The scores are the same to 1e-4; torch starts soonest.
             precision: ``fp32`` or ``bf16``; None takes what the file was exported for, else fp32.
+            keep_detector: keep the model beside the engine, for heat maps; else `detector` reads
+                the file again.
 
         Raises:
             WeightsError: the weights are absent, cut short, or of another model.
             ConfigError: no such device or engine, or a threshold outside [0, 1].
             MissingExtraError: the engine is not installed.
         """
-        path = Path(weights or "") if is_exported(weights) else find_weights(weights)
-        running, card = load_engine(path, engine, precision, device)
-        card = card.changed(weights=str(weights or "embedded"), weights_sha256=hash_file(path))
-        finder = finder or DetectedFaces(margin=card.face_margin, align=card.face_align)
-        judge = cls(running, card, threshold=threshold, finder=finder)
-        judge.source = path
-        return judge
+        find_device(device)  # a wrong name is told before anything is read
+        detector = None
+        if is_exported(weights):
+            path = Path(weights or "")
+            running, card = load_engine(path, engine, precision, device)
+            sha256 = hash_file(path)
+        else:
+            path = find_weights(weights)
+            file = read_weights(path)
+            detector = restore_detector(file, str(weights or "the embedded weights"))
+            card, sha256 = file.card, file.sha256
+            running = start_engine(detector, card, engine, precision, device)
+        card = card.changed(weights=str(weights or "embedded"), weights_sha256=sha256)
+        return cls(
+            running,
+            card,
+            threshold=threshold,
+            finder=finder or DetectedFaces(margin=card.face_margin, align=card.face_align),
+            detector=detector if keep_detector else None,
+            source=path,
+        )
+
+    def using(self, *, engine: Engine | None = None, finder: FaceFinder | None = None) -> Predictor:
+        """Put another engine or finder together with the rest of this predictor.
+
+        Args:
+            engine: that runs the same weights.
+            finder: finds the faces; the verdicts are those of its way to come by faces.
+        """
+        return Predictor(
+            engine or self.engine,
+            self.card,
+            threshold=self.threshold,
+            finder=finder or self.finder,
+            detector=self.scorer.loaded_detector,
+            source=self.scorer.source,
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """What computes."""
+        return self.scorer.engine
+
+    @property
+    def card(self) -> Card:
+        """What is known of the weights."""
+        return self.scorer.card
+
+    @property
+    def bands(self) -> Bands:
+        """Which scores get which verdict."""
+        return self.scorer.bands
+
+    @property
+    def finder(self) -> FaceFinder:
+        """What finds the faces in an image."""
+        return self.reader.finder
 
     @property
     def detector(self) -> nn.Module:
-        """The model itself, for heat maps; loaded when first asked for.
+        """The model itself, for heat maps; see `FaceScorer.detector`."""
+        return self.scorer.detector
 
-        Raises:
-            WeightsError: an exported graph holds no such model.
-        """
-        if self._detector is None:
-            if self.source is None:
-                raise WeightsError("this engine was handed over without its model")
-            if is_exported(self.source):
-                message = f"{self.source} holds a graph and not the model; name the weights it"
-                raise WeightsError(f"{message} was exported from to get heat maps")
-            self._detector = load_detector(self.source)[0]
-        return self._detector
+    @property
+    def source(self) -> Path | None:
+        """The weight file; None for a model that was handed over."""
+        return self.scorer.source
 
     def predict(self, inputs: Input | Iterable[Input], *, batch_size: int = 32) -> list[Result]:
-        """Judge pictures and return everything at once.
+        """Judge images and return everything at once.
 
         Args:
             inputs: files or RGB uint8 arrays (h, w, 3), in any mixture.
@@ -170,12 +214,13 @@ class Predictor:
         batch_size: int = 32,
         keep_pixels: bool = False,
     ) -> Iterator[Result]:
-        """Judge pictures one batch at a time; for folders of any size.
+        """Judge images one batch at a time; for folders of any size.
 
         Args:
             inputs: see `predict`.
             batch_size: see `predict`.
-            keep_pixels: keep the model input with each prediction, as a report needs it.
+            keep_pixels: keep the model input and a small copy of the image with each prediction,
+                as a report needs them.
 
         Yields:
             In the order of `inputs`, for each one a `Failure` or a `Prediction` for each face.
@@ -185,120 +230,59 @@ class Predictor:
         """
         if isinstance(inputs, Input):
             inputs = [inputs]
+        for result in self.sort_and_judge(inputs, batch_size=batch_size, keep_pixels=keep_pixels):
+            if isinstance(result, VideoFile):
+                message = "a video; judge it with mfclip.predict.mixed.judge_files"
+                yield Failure(str(result.path), message)
+            elif isinstance(result, Skipped):
+                yield Failure(result.path, result.reason)
+            else:
+                yield result
+
+    def sort_and_judge(
+        self, inputs: Iterable[Input], *, batch_size: int = 32, keep_pixels: bool = False
+    ) -> Generator[Result | VideoFile | Skipped, None, None]:
+        """Judge the images among some files, and hand on what is none in its place.
+
+        Arguments as in `iter_predict`; the first bytes of a file tell what it is.
+        """
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of at least 1, but got {batch_size}")
-        waiting: list[FoundFace | Failure] = []
-        with closing(read_ahead(self.reader.read, inputs, ahead=batch_size)) as pictures:
-            for entries in pictures:
+        read = partial(self.reader.read, preview=keep_pixels)
+        waiting: list[Entry] = []
+        with closing(read_ahead(read, inputs, ahead=batch_size)) as found:
+            for entries in found:
                 waiting.extend(entries)
-                if len(waiting) >= batch_size:
-                    yield from self.judge(waiting, batch_size=batch_size, keep_pixels=keep_pixels)
+                # what is no image may take its caller long: judge what comes before it first
+                ends = any(isinstance(entry, VideoFile | Skipped) for entry in entries)
+                if ends or len(waiting) >= batch_size:
+                    yield from self._judge(waiting, batch_size, keep_pixels)
                     waiting = []
-        yield from self.judge(waiting, batch_size=batch_size, keep_pixels=keep_pixels)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what judges, as it stands in ``model`` of the JSON form.
-
-        That is the card, with figures that are not defined as None, and the settings in use; the
-        bands of the verdict take the place of the card's single threshold.
-        """
-        card = {**self.card.to_json(), "verdict": self.bands.to_json()}
-        card.pop("threshold", None)
-        return {
-            **json.loads(json.dumps(card), parse_constant=lambda _: None),
-            "temperature": self.temperature,
-            "image_size": self.image_size,
-            "engine": self.engine.name,
-            "precision": self.engine.precision,
-            "faces": self.finder.name,
-            "resize": self.resize,
-        }
-
-    @property
-    def finder(self) -> FaceFinder:
-        """What finds the faces in an image."""
-        return self.reader.finder
-
-    @finder.setter
-    def finder(self, finder: FaceFinder) -> None:
-        # a reader of its own: a copy of this predictor must not change with it
-        self.reader = replace(self.reader, finder=finder)
-
-    @property
-    def resize(self) -> int:
-        """Side of the square around a face before the centre crop to `image_size`, pixels."""
-        return self.reader.resize
-
-    def prepare(self, face: Pixels) -> Pixels:
-        """Cut and scale a face to the model input; see `FaceReader.prepare`."""
-        return self.reader.prepare(face)
+        yield from self._judge(waiting, batch_size, keep_pixels)
 
     def judge(
-        self,
-        found: Sequence[FoundFace | Failure],
-        *,
-        batch_size: int = 32,
-        keep_pixels: bool = False,
+        self, found: Sequence[FoundFace], *, batch_size: int = 32, keep_pixels: bool = False
     ) -> Iterator[Result]:
-        """Judge faces that `reader` found; see `iter_predict`."""
-        faces = [entry for entry in found if isinstance(entry, FoundFace)]
-        batches = (faces[i : i + batch_size] for i in range(0, len(faces), batch_size))
-        judged = (result for batch in batches for result in self._score(batch))
-        for entry in found:
-            if isinstance(entry, Failure):
-                yield entry
-                continue
-            result = next(judged)
-            if keep_pixels and isinstance(result, Prediction):
-                result = replace(result, pixels=entry.pixels)
-            yield result
+        """Judge faces that `reader` found, a batch at a time."""
+        for first in range(0, len(found), batch_size):
+            batch = found[first : first + batch_size]
+            yield from self.scorer.score(batch, keep_pixels=keep_pixels)
 
-    def _score(self, faces: Sequence[FoundFace]) -> list[Result]:
-        judged = self.engine.judge(to_images([face.pixels for face in faces]))
-        scores = (judged.logits / self.temperature).softmax(1)[:, 1].tolist()
-        kinds: list[dict[str, tuple[Kind, ...]]] = [{} for _ in faces]
-        if (prompts := self.engine.facts.prompts) is not None and judged.features is not None:
-            kinds = rank_kinds(prompts, judged.features)
-        patches = self._locate_patches(judged) or [None] * len(faces)
-        entries = zip(faces, scores, kinds, patches, strict=True)
-        return [self._record(*entry) for entry in entries]
+    def describe(self) -> dict[str, Any]:
+        """Return what judges, as it stands in ``model`` of the JSON form."""
+        return {
+            **self.scorer.describe(),
+            "faces": self.finder.name,
+            "resize": self.reader.resize,
+        }
 
-    def _locate_patches(self, judged: Judged) -> list[Box | None]:
-        """Return the richest patches; empty if the model has no noise branch."""
-        size = self.engine.facts.patch_size
-        if size is None or judged.patch_index is None:
-            return []
-        places = [divmod(cell, self.image_size // size) for cell in judged.patch_index.tolist()]
-        return [
-            Box(column * size, row * size, (column + 1) * size, (row + 1) * size)
-            for row, column in places
-        ]
-
-    def _record(
-        self, face: FoundFace, score: float, kinds: dict[str, tuple[Kind, ...]], patch: Box | None
-    ) -> Result:
-        if not math.isfinite(score):
-            message = "the model gave no finite score; its weights are damaged, use others"
-            return Failure(face.path, message)
-        return Prediction(
-            path=face.path,
-            score=score,
-            bands=self.bands,
-            kinds=kinds,
-            patch=patch,
-            image_size=self.image_size,
-            face=face.box,
-            width=face.width,
-            height=face.height,
-            sha256=face.sha256,
-            warnings=face.warnings,
-        )
-
-
-def to_images(faces: Sequence[Pixels]) -> Float[Tensor, "b 3 h w"]:
-    """Stack RGB uint8 faces of one size as a batch, with values in [0, 1]."""
-    pixels = torch.from_numpy(np.stack(faces))
-    return pixels.permute(0, 3, 1, 2).float() / 255
+    def _judge(
+        self, waiting: Sequence[Entry], batch_size: int, keep_pixels: bool
+    ) -> Iterator[Result | VideoFile | Skipped]:
+        faces = [entry for entry in waiting if isinstance(entry, FoundFace)]
+        judged = self.judge(faces, batch_size=batch_size, keep_pixels=keep_pixels)
+        for entry in waiting:
+            yield next(judged) if isinstance(entry, FoundFace) else entry
 
 
 def hash_file(path: Path) -> str:

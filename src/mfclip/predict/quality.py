@@ -1,4 +1,7 @@
-"""Reasons to trust a score less that lie in the picture: blur, compression, light, a turned face.
+"""Reasons to trust a score less that lie in the image: damage, blur, compression, light, pose.
+
+Some are warnings only. Others make a face *poor*: worse than any that the bands of the verdict were
+measured on, so that no score of it decides anything.
 
 The limits come from the training faces of the embedded weights and from what damage costs these
 weights; ``benchmarks/quality.py`` measured both (``benchmarks/results/quality.json``).
@@ -25,6 +28,12 @@ MOST_BLOCKINESS = 1.3
 """Pictures in other formats get a warning above this, see `blockiness`: no training face as it is,
 and most of them at quality 50."""
 
+SMALL_FACE = 80
+"""Faces with a side below this many pixels, about a third of the model input, get a warning."""
+
+TINY_FACE = 40
+"""Faces with a smaller side are poor."""
+
 MOST_YAW = 30.0
 """Faces turned further to a side, degrees, get a warning: one training face of 200 is."""
 
@@ -39,8 +48,27 @@ BLOCK = 8
 """Side of the blocks that JPEG compresses one by one, pixels."""
 
 
+def check_file(image: ImageFile) -> tuple[str, ...]:
+    """Return why the score means nothing where an image's decoder calls its file corrupt."""
+    if not image.damage:
+        return ()
+    return (f"damaged file ({image.damage}): what was judged is not what was photographed",)
+
+
+def check_size(side: float) -> tuple[tuple[str, ...], bool]:
+    """Return a warning about a small face, and whether the face is poor.
+
+    Args:
+        side: of the face in its image, pixels.
+    """
+    if side >= SMALL_FACE:
+        return (), False
+    text = f"small face ({side:.0f} pixels): it was enlarged, and its fine traces are missing"
+    return (text,), side < TINY_FACE
+
+
 def check_face(face: Pixels) -> tuple[str, ...]:
-    """Return warnings about one face as the model sees it.
+    """Return why a face, as the model sees it, is poor; empty if it is not.
 
     Args:
         face: the model input, RGB uint8.

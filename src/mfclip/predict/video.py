@@ -8,17 +8,15 @@ kept, so that memory does not grow with the film.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mfclip.errors import InputError
 from mfclip.media.tracking import FaceTracker, look_of
-from mfclip.media.transforms import Pixels
-from mfclip.media.video import Contents, Frame, check_ends, frames_at, scan
-from mfclip.predict.faces import Crop, FaceFinder
+from mfclip.media.video import CUT_SHORT, Contents, Frame, frames_at, scan
+from mfclip.predict.face_reader import FaceReader, FoundFace
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction
 from mfclip.predict.predictor import Predictor, hash_file
 from mfclip.predict.video_prediction import (
@@ -62,7 +60,7 @@ class _Look:
     index: int
     seconds: float
     size: tuple[int, int]
-    crops: Sequence[Crop]
+    faces: Sequence[FoundFace]
     numbers: Sequence[int]
 
 
@@ -73,17 +71,7 @@ class _Sighting:
     index: int
     seconds: float
     number: int
-    box: Box | None
-    warnings: tuple[str, ...]
-
-
-class _FoundAlready:
-    """Takes a crop as it is; warnings were given where it was found."""
-
-    name = "whole"
-
-    def find(self, picture: Pixels) -> list[Crop]:
-        return [Crop(picture)]
+    face: FoundFace
 
 
 @dataclass(slots=True)
@@ -94,18 +82,20 @@ class _Tally:
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     warned: Counter[str] = field(default_factory=Counter)
+    unreliable: Counter[str] = field(default_factory=Counter)
 
     def add(self, seen: _Sighting, result: Prediction) -> None:
-        self.frames.append(FrameScore(seen.index, seen.seconds, result.score, seen.box))
+        self.frames.append(FrameScore(seen.index, seen.seconds, result.score, seen.face.box))
         for level, kinds in result.kinds.items():
             shares = self.shares.setdefault(level, {})
             for kind in kinds:
                 shares[kind.name] = shares.get(kind.name, 0.0) + kind.probability
-        for warning in (*seen.warnings, *result.warnings):
-            subject = warning.partition(" (")[0].partition(":")[0]
+        for warning in result.warnings:
+            subject = _subject(warning)
             if not self.warned[subject]:
                 self.warnings.append(warning)
             self.warned[subject] += 1
+        self.unreliable.update(map(_subject, result.unreliable))
 
     def to_track(self, number: int) -> Track:
         kinds = {level: _mean(shares, len(self.frames)) for level, shares in self.shares.items()}
@@ -113,11 +103,18 @@ class _Tally:
 
     def notes(self) -> list[str]:
         """Warnings of single frames, each said once."""
-        total = len(self.frames)
-        return [
-            f"in {count} of {total} frames of this face: {first}"
-            for first, count in zip(self.warnings, self.warned.values(), strict=True)
-        ]
+        return [self._note(first) for first in self.warnings]
+
+    def doubts(self) -> tuple[str, ...]:
+        """Those that make most of the frames unreliable, and so their mean."""
+        most = len(self.frames) / 2
+        return tuple(
+            self._note(first) for first in self.warnings if self.unreliable[_subject(first)] > most
+        )
+
+    def _note(self, first: str) -> str:
+        count = self.warned[_subject(first)]
+        return f"in {count} of {len(self.frames)} frames of this face: {first}"
 
 
 @dataclass(slots=True)
@@ -130,9 +127,15 @@ class _Watch:
     tallies: dict[int, _Tally] = field(default_factory=dict)
 
 
+def _subject(warning: str) -> str:
+    """What a warning is about, without the numbers of one frame."""
+    return warning.partition(" (")[0].partition(":")[0]
+
+
 def judge_video(
     predictor: Predictor,
     path: str | Path,
+    contents: Contents | None = None,
     *,
     count: int = 32,
     every: int | None = None,
@@ -148,6 +151,7 @@ def judge_video(
     Args:
         predictor: its bands, fitted on single pictures, give the verdict too.
         path: of any coding that FFmpeg reads; sound is neither needed nor read.
+        contents: of the file, if it was scanned already.
         count: frames that are looked at, evenly spaced; all if there are fewer.
         every: look at the frames 0, n, 2n, ... instead.
         batch_size: faces that go through the model together; does not change the scores.
@@ -159,10 +163,10 @@ def judge_video(
         MissingExtraError: the package that reads videos is not installed.
     """
     path, named = Path(path), str(path)
-    contents = scan(path)
+    contents = contents or scan(path)
     wanted = contents.choose(count=count, every=every)
     watch = _Watch()
-    looks = read_ahead(_look(path, contents, wanted, predictor.finder), WAITING)
+    looks = read_ahead(_look(path, contents, wanted, predictor.reader), WAITING)
     try:
         _score(predictor, looks, watch, batch_size, lambda n: progress(named, n, len(wanted)))
     finally:
@@ -191,14 +195,15 @@ def look_closer(
     """
     path = Path(video.path)
     wanted = {moment.index: moment for moment in sorted(moments, key=lambda m: m.index)}
-    for frame in frames_at(path, scan(path), list(wanted)):
+    for frame in frames_at(path, video.contents or scan(path), list(wanted)):
         if frame.index not in wanted:
             raise InputError(_changed(path))
         box = wanted[frame.index].box
         crop = max(predictor.finder.find(frame.image), key=lambda crop: _overlap(crop.box, box))
         if _overlap(crop.box, box) < SAME:
             raise InputError(_changed(path))
-        (result,) = _of_crops(predictor).iter_predict([crop.pixels], keep_pixels=True)
+        face = predictor.reader.prepare_crop(crop, frame.image)
+        (result,) = predictor.scorer.score([face], keep_pixels=True)
         if isinstance(result, Failure):
             raise InputError(f"{path}: {result.error}")
         yield (
@@ -210,7 +215,6 @@ def look_closer(
                 width=video.width,
                 height=video.height,
                 sha256=video.sha256,
-                warnings=(*crop.warnings, *result.warnings),
             ),
         )
 
@@ -230,21 +234,22 @@ def _overlap(one: Box | None, other: Box | None) -> float:
 
 
 def _look(
-    path: Path, contents: Contents, wanted: Sequence[int], finder: FaceFinder
+    path: Path, contents: Contents, wanted: Sequence[int], reader: FaceReader
 ) -> Generator[_Look, None, None]:
     """Find and follow the faces of the wanted frames."""
     step = contents.duration / max(1, len(wanted))
     tracker = FaceTracker(patience=max(MISSING_FRAMES, math.ceil(MISSING_SECONDS / step)))
     for frame in frames_at(path, contents, wanted):
         try:
-            crops = finder.find(frame.image)
+            crops = reader.finder.find(frame.image)
         except InputError:  # no face
             crops = []
         height, width = frame.image.shape[:2]
         boxes = [_rectangle(crop.box, width, height) for crop in crops]
         looks = [look_of(crop.pixels) if crop.box else None for crop in crops]
         numbers = tracker.follow(boxes, looks)
-        yield _Look(frame.index, frame.seconds, (width, height), crops, numbers)
+        faces = [reader.prepare_crop(crop, frame.image) for crop in crops]
+        yield _Look(frame.index, frame.seconds, (width, height), faces, numbers)
 
 
 def _rectangle(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
@@ -260,33 +265,29 @@ def _score(
     batch_size: int,
     told: Callable[[int], None],
 ) -> None:
-    """Send all faces through the model, and add each result to its face."""
-    under_way: deque[_Sighting] = deque()
+    """Send all faces through the model, a batch at a time, and add each result to its face."""
+    waiting: list[_Sighting] = []
 
-    def crops() -> Iterator[Pixels]:
-        for look in looks:
-            watch.judged.append(look.index)
-            watch.num_with_face += bool(look.crops)
-            watch.size = look.size
-            told(len(watch.judged))
-            for crop, number in zip(look.crops, look.numbers, strict=True):
-                under_way.append(
-                    _Sighting(look.index, look.seconds, number, crop.box, crop.warnings)
-                )
-                yield crop.pixels
+    def judge(batch: Sequence[_Sighting]) -> None:
+        results = predictor.scorer.score([seen.face for seen in batch]) if batch else []
+        for seen, result in zip(batch, results, strict=True):
+            if isinstance(result, Failure):
+                raise InputError(result.error)
+            watch.tallies.setdefault(seen.number, _Tally()).add(seen, result)
 
-    for result in _of_crops(predictor).iter_predict(crops(), batch_size=batch_size):
-        seen = under_way.popleft()
-        if isinstance(result, Failure):
-            raise InputError(result.error)
-        watch.tallies.setdefault(seen.number, _Tally()).add(seen, result)
-
-
-def _of_crops(predictor: Predictor) -> Predictor:
-    """The same predictor for pictures that are faces already: one result each, in their order."""
-    judge = copy(predictor)
-    judge.finder = _FoundAlready()
-    return judge
+    for look in looks:
+        watch.judged.append(look.index)
+        watch.num_with_face += bool(look.faces)
+        watch.size = look.size
+        told(len(watch.judged))
+        waiting += (
+            _Sighting(look.index, look.seconds, number, face)
+            for face, number in zip(look.faces, look.numbers, strict=True)
+        )
+        while len(waiting) >= batch_size:
+            judge(waiting[:batch_size])
+            del waiting[:batch_size]
+    judge(waiting)
 
 
 def _conclude(
@@ -311,17 +312,17 @@ def _conclude(
         judged=tuple(watch.judged),
         num_with_face=watch.num_with_face,
         sha256=hash_file(Path(named)),
+        contents=contents,
     )
-    notes = watch.tallies[order[suspect.number - 1]].notes()
-    return replace(video, warnings=(*_cautions(video, num_wanted), *notes))
+    tally = watch.tallies[order[suspect.number - 1]]
+    video = replace(video, unreliable=tally.doubts())
+    return replace(video, warnings=(*_cautions(video, contents, num_wanted), *tally.notes()))
 
 
-def _cautions(video: VideoPrediction, num_wanted: int) -> Iterator[str]:
+def _cautions(video: VideoPrediction, contents: Contents, num_wanted: int) -> Iterator[str]:
     """Reasons to trust the score less that lie in the video as a whole."""
-    try:
-        check_ends(Path(video.path))
-    except InputError as error:
-        yield str(error).removeprefix(f"{video.path}: ")
+    if contents.is_cut_short:
+        yield CUT_SHORT
     judged, suspect = len(video.judged), video.suspect
     if judged < num_wanted:
         yield f"{num_wanted - judged} of {num_wanted} frames could not be decoded"

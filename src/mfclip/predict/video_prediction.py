@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from mfclip.card import Bands, Verdict
-from mfclip.predict.prediction import Box, Kind, Result
+from mfclip.media.video import Contents
+from mfclip.predict.prediction import Box, Kind, Result, Skipped
 
 LEAST_FRAMES = 3
 """Frames in which a face must be seen for its mean score to decide, where there are enough."""
@@ -98,6 +99,9 @@ class VideoPrediction:
         num_with_face: of those, frames in which a face was found.
         sha256: of the file's bytes, in hexadecimal.
         warnings: reasons to trust the score less.
+        unreliable: those of them for which the score decides nothing, since they hold in most
+            frames of the suspect face; the verdict is then ``uncertain``.
+        contents: of the file, so that it need not be scanned again. Not part of the JSON form.
     """
 
     path: str
@@ -115,6 +119,8 @@ class VideoPrediction:
     num_with_face: int
     sha256: str
     warnings: tuple[str, ...] = ()
+    unreliable: tuple[str, ...] = ()
+    contents: Contents | None = field(default=None, repr=False, compare=False)
 
     @property
     def score(self) -> float:
@@ -134,7 +140,7 @@ class VideoPrediction:
     @property
     def verdict(self) -> Verdict:
         """``real``, ``uncertain`` or ``fake``, by the bands of the weights."""
-        return self.bands.verdict(self.score)
+        return "uncertain" if self.unreliable else self.bands.verdict(self.score)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as it stands in ``videos`` of the JSON form."""
@@ -165,11 +171,13 @@ class VideoPrediction:
             "codec": self.codec,
             "sha256": self.sha256,
             "warnings": list(self.warnings),
+            "unreliable": list(self.unreliable),
         }
 
 
-AnyResult: TypeAlias = Result | VideoPrediction
-"""What one input gives: a failure, one prediction for each face, or one for a video."""
+AnyResult: TypeAlias = Result | VideoPrediction | Skipped
+"""What one input gives: a failure, one prediction for each face, one for a video, or nothing since
+it was left out."""
 
 
 def timecode(seconds: float) -> str:

@@ -64,7 +64,7 @@ def annotate(video: VideoPrediction, target: Path, *, progress: Progress = silen
         OSError: the target cannot be written.
     """
     path = Path(video.path)
-    contents = scan(path)
+    contents = video.contents or scan(path)
     marker = Marker(video)
 
     def drawn() -> Iterator[Frame]:

@@ -70,17 +70,12 @@ class Report:
         self._videos: list[str] = []
         self._overview: list[str] = []
 
-    def add(self, result: Result, picture: Pixels | None = None) -> None:
-        """Take in one result; predictions need `keep_pixels=True` to be shown as pictures.
-
-        Args:
-            result: what was found.
-            picture: a small copy of the image, where its file must not be opened again.
-        """
+    def add(self, result: Result) -> None:
+        """Take in one result; predictions need `keep_pixels=True` to be shown as pictures."""
         self.tally.add(result)
         if isinstance(result, Prediction) and len(self._articles) < MAX_PICTURES:
             number = len(self._articles) + 1
-            self._articles.append(self._article(result, number, picture))
+            self._articles.append(self._article(result, number))
             self._overview.append(self._glance(result, number))
 
     def add_video(
@@ -164,7 +159,7 @@ class Report:
         caption = self.captions.get(prediction.path or "")
         return f'<p class="soft">{escape(caption)}</p>' if caption else ""
 
-    def _article(self, prediction: Prediction, number: int, picture: Pixels | None) -> str:
+    def _article(self, prediction: Prediction, number: int) -> str:
         name = name_of(prediction, number)
         notes = "".join(f'<p class="note">{escape(note)}</p>' for note in prediction.warnings)
         heat = None
@@ -174,7 +169,7 @@ class Report:
             f'<article id="face-{number}" aria-label="{escape(name)}">'
             f"<h3>{escape(name)}</h3>{self._caption(prediction)}"
             f"{_score(prediction)}{notes}"
-            f'<div class="views">{show_views(prediction, self.model, heat, picture)}</div>'
+            f'<div class="views">{show_views(prediction, self.model, heat)}</div>'
             f"{_kinds(prediction)}{_table(file_rows(prediction, number))}</article>"
         )
 

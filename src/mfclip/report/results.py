@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TextIO
 
 from mfclip import __version__
 from mfclip.errors import ConfigError
-from mfclip.predict.prediction import SCHEMA, Failure, Prediction
+from mfclip.predict.prediction import SCHEMA, Failure, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, VideoPrediction
 from mfclip.runtime.whole_file import lock
 
@@ -38,11 +38,12 @@ def to_json(results: Sequence[AnyResult], model: Mapping[str, Any]) -> dict[str,
         "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
         "videos": [r.to_json() for r in results if isinstance(r, VideoPrediction)],
         "errors": [r.to_json() for r in results if isinstance(r, Failure)],
+        "skipped": [r.to_json() for r in results if isinstance(r, Skipped)],
     }
 
 
 class JsonResults:
-    """Writes the same, one result at a time; only errors are held in memory.
+    """Writes the same, one result at a time; only errors and what was skipped are in memory.
 
     Args:
         file: where to write.
@@ -52,6 +53,7 @@ class JsonResults:
     def __init__(self, file: TextIO, model: Mapping[str, Any]) -> None:
         self._file = file
         self._errors: list[dict[str, Any]] = []
+        self._skipped: list[dict[str, Any]] = []
         self._separators = {"faces": "\n", "videos": "\n"}
         file.write(f'{{"schema": {SCHEMA},\n"model": {_dump(dict(model))},\n"predictions": [')
         self._videos = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
@@ -60,6 +62,9 @@ class JsonResults:
         """Write a prediction, or keep a video or an error for the end."""
         if isinstance(result, Failure):
             self._errors.append(result.to_json())
+            return
+        if isinstance(result, Skipped):
+            self._skipped.append(result.to_json())
             return
         is_video = isinstance(result, VideoPrediction)
         kind, file = ("videos", self._videos) if is_video else ("faces", self._file)
@@ -72,8 +77,8 @@ class JsonResults:
         with self._videos as videos:
             videos.seek(0)
             shutil.copyfileobj(videos, self._file)
-        errors = ",\n".join(map(_dump, self._errors))
-        self._file.write(f'],\n"errors": [{errors}]}}\n')
+        errors, skipped = (",\n".join(map(_dump, each)) for each in (self._errors, self._skipped))
+        self._file.write(f'],\n"errors": [{errors}],\n"skipped": [{skipped}]}}\n')
 
 
 KIND_LEVELS = ("manipulation", "family", "generator")
@@ -291,6 +296,8 @@ def _read_csv(file: BinaryIO) -> Iterator[tuple[dict[str, Any], int]]:
 def _record_of(result: AnyResult) -> str:
     if isinstance(result, Failure):
         return "error"
+    if isinstance(result, Skipped):
+        return "skipped"
     return "video" if isinstance(result, VideoPrediction) else "prediction"
 
 
@@ -298,6 +305,8 @@ def _cells(result: AnyResult) -> dict[str, Any]:
     """What stands in a CSV row, besides what all kinds of row have."""
     if isinstance(result, Failure):
         return {"error": result.error}
+    if isinstance(result, Skipped):
+        return {"error": result.reason}
     cells: dict[str, Any] = {
         "score": result.score,
         "verdict": result.verdict,

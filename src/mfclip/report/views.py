@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,10 @@ from PIL import Image
 from torch import nn
 
 from mfclip.card import Bands
-from mfclip.errors import InputError
-from mfclip.media.images import read_image
 from mfclip.media.transforms import Pixels
 from mfclip.model.srm import TRUNCATION, noise_residual
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Box, Prediction
-from mfclip.predict.predictor import hash_file
 
 GLANCE = 192
 """Side of the copy of each face in the overview, pixels."""
@@ -53,10 +49,7 @@ class View:
 
 
 def list_views(
-    prediction: Prediction,
-    model: Mapping[str, Any],
-    heat: Pixels | None = None,
-    picture: Pixels | None = None,
+    prediction: Prediction, model: Mapping[str, Any], heat: Pixels | None = None
 ) -> list[View]:
     """Return the picture, the model input, the heat map, the richest patch and its noise.
 
@@ -64,11 +57,9 @@ def list_views(
         prediction: with `pixels`; without them there is only the picture.
         model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
         heat: the face with its heat map laid over it, from `draw_heat`.
-        picture: a small copy of the image; None reads its file again.
     """
     views = []
-    small = _picture(prediction) if picture is None else _shrink(picture)
-    if small is not None:
+    if (small := _picture(prediction)) is not None:
         area = prediction.face or _judged_area(prediction, model)
         framed = "the face found in it" if prediction.face else "what was judged"
         size, caption = (prediction.width, prediction.height), f"The picture; the frame is {framed}"
@@ -98,16 +89,11 @@ def draw_heat(detector: nn.Module, pixels: Pixels) -> Pixels:
     return overlay(pixels, heat_map(detector, images.to(place))[0])
 
 
-def show_views(
-    prediction: Prediction,
-    model: Mapping[str, Any],
-    heat: Pixels | None = None,
-    picture: Pixels | None = None,
-) -> str:
+def show_views(prediction: Prediction, model: Mapping[str, Any], heat: Pixels | None = None) -> str:
     """Show what `list_views` returns, as HTML."""
     return "".join(
         show_figure(to_url(v.data, v.kind), v.size, v.frame, v.caption, crisp=v.crisp)
-        for v in list_views(prediction, model, heat, picture)
+        for v in list_views(prediction, model, heat)
     )
 
 
@@ -154,19 +140,10 @@ def noise_picture(patch: Pixels) -> Pixels:
 
 
 def _picture(prediction: Prediction) -> Pixels | None:
-    """Return a small copy of the whole picture; None if it went away or changed."""
-    if prediction.path is None:
+    """Return a small copy of the whole image; None if it was not kept."""
+    if prediction.preview is None:
         return None
-    try:
-        if hash_file(Path(prediction.path)) != prediction.sha256:
-            return None  # changed since it was judged: it must not stand beside this score
-        return _shrink(read_image(Path(prediction.path)))
-    except (InputError, OSError):
-        return None
-
-
-def _shrink(picture: Pixels) -> Pixels:
-    small = Image.fromarray(picture)
+    small = Image.fromarray(prediction.preview)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(small)
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mfclip.errors import InputError
 from mfclip.media.images import EncodedImage
@@ -33,7 +32,7 @@ def main(line: Connection, reader: FaceReader, memory: int) -> None:
     """
     limit_process(memory)
     torch.set_num_threads(1)  # there are as many processes as cores
-    readers = {False: reader, True: replace(reader, finder=WholePicture())}
+    readers = {False: reader, True: replace(reader, finder=WholePicture(check=True))}
     send(line, {"ready": True})
     while True:
         try:
@@ -52,11 +51,12 @@ def read(reader: FaceReader, task: dict[str, Any]) -> tuple[dict[str, Any], list
 
     Args:
         reader: cuts out the faces.
-        task: ``path``, ``max_pixels``, ``most_work`` before this is left to another time, ``copy``
-            for the longer side of a small copy.
+        task: ``path``, ``max_pixels``, ``most_work`` before this is left to another time,
+            ``preview`` for whether a small copy of the image is wanted.
 
     Returns:
-        Either ``too_much`` alone, or ``faces``, their pixels, and the small copy if it is wanted.
+        Either ``too_much`` alone, or ``faces``, their pixels, and the small copy if it is wanted:
+        once, for all faces share it.
 
     Raises:
         InputError: it cannot be read, or there is no face in it.
@@ -65,10 +65,9 @@ def read(reader: FaceReader, task: dict[str, Any]) -> tuple[dict[str, Any], list
     if task["most_work"] is not None and encoded.work > task["most_work"]:
         return {"too_much": True}, []
     image = encoded.decode()
-    entries = [asdict(face) for face in reader.cut(image)]
+    entries = [asdict(face) for face in reader.cut(image, preview=task["preview"])]
     arrays = [np.stack([entry.pop("pixels") for entry in entries])]
-    if task["copy"]:
-        small = Image.fromarray(image.pixels)
-        small.thumbnail((task["copy"], task["copy"]))
-        arrays.append(np.asarray(small))
+    previews = [entry.pop("preview") for entry in entries]
+    if task["preview"]:
+        arrays.append(previews[0])
     return {"faces": entries}, arrays

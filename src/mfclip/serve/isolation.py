@@ -174,7 +174,7 @@ def _settings(predictor: Predictor) -> dict[str, Any]:
         "patch_size": facts.patch_size,
         "prompts": facts.prompts.to_json() if facts.prompts else None,
     }
-    return {"card": predictor.card.to_json(), "bands": predictor.bands.to_json(), "engine": about}
+    return {"card": predictor.card.to_json(), "threshold": predictor.threshold, "engine": about}
 
 
 def _answer(worker: Worker, engine: Engine, arrays: list[np.ndarray]) -> None:

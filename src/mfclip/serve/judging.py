@@ -6,17 +6,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 
 from mfclip.errors import InputError, WeightsError
 from mfclip.media.transforms import Pixels
+from mfclip.predict.face_scorer import to_images
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.heat_map import heat_map, overlay
 from mfclip.predict.prediction import Failure, Prediction
-from mfclip.predict.predictor import Predictor, to_images
+from mfclip.predict.predictor import Predictor
 from mfclip.report.report import Report
 from mfclip.report.results import to_json
 from mfclip.runtime.isolated import CrashError
@@ -36,9 +36,6 @@ MAX_HEAT = 16
 
 HEAT_SECONDS = 10.0
 """For all heat maps of an image; faces that are not reached in that time get none."""
-
-COPY = 1024
-"""Longer side of the small copy of an image that is shown, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +70,11 @@ class Judge:
         options, predictor = upload.options, self._predictor(upload)
         is_shown = options.evidence or report
         try:
-            faces, small = self.workers.read(
+            faces = self.workers.read(
                 upload.path,
                 whole=options.whole,
                 name=upload.name,
-                copy=COPY if is_shown else 0,
+                preview=is_shown,
                 check=check,
             )
         except InputError as error:
@@ -85,6 +82,7 @@ class Judge:
         judged = predictor.judge(faces, keep_pixels=is_shown)
         predictions = [_expect(result, upload) for result in judged]
         document = to_json(predictions, predictor.describe())
+        small = faces[0].preview
         if small is None:
             return Outcome(document)
         pixels = [prediction.pixels for prediction in predictions if prediction.pixels is not None]
@@ -99,7 +97,7 @@ class Judge:
         page = Report(predictor.describe())
         for prediction, shown in zip(predictions, heat, strict=True):
             page.show_heat = None if shown is None else partial(_take, shown)
-            page.add(prediction, small)
+            page.add(prediction)
         return Outcome(document, page.render().encode("utf-8", "replace"))
 
     def judge_video(
@@ -136,11 +134,7 @@ class Judge:
     def _predictor(self, upload: Upload) -> Predictor:
         if not upload.options.whole:
             return self.predictor
-        whole = copy(self.predictor)
-        whole.finder = WholePicture()
-        if whole.bands.basis != "given":
-            whole.bands = whole.card.bands(whole.finder.name)
-        return whole
+        return self.predictor.using(finder=WholePicture(check=True))
 
     def _heat_maps(self, faces: Sequence[Pixels], check: Callable[[], None]) -> list[Pixels | None]:
         """Show where in the first faces the score was raised, as far as the time reaches."""

@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from copy import copy
 from typing import Any
 
 from mfclip.predict.predictor import Predictor
@@ -58,8 +57,7 @@ class Service:
             predictor.engine, batch_size=batch_size, count=self.metrics.batch.observe
         )
         self._open.callback(self.engine.close)
-        self.predictor = copy(predictor)
-        self.predictor.engine = self.engine
+        self.predictor = predictor.using(engine=self.engine)
         self.workers = Workers(predictor.reader, max_pixels=self.limits.max_pixels)
         self._open.callback(self.workers.close)
         self.judge = Judge(self.predictor, self.limits, self.workers)

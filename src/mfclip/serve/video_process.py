@@ -17,13 +17,13 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mfclip.card import Bands, EngineName, Precision, read_card
+from mfclip.card import EngineName, Precision, read_card
 from mfclip.engines import Judged
 from mfclip.engines.engine import ModelFacts
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.errors import InputError
 from mfclip.media.transforms import Pixels
-from mfclip.media.video import VideoInfo, probe
+from mfclip.media.video import VideoInfo, probe, scan
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video, look_closer
@@ -128,9 +128,11 @@ def prepare(line: Connection, task: dict[str, Any]) -> tuple[Predictor, WatchedF
     """Make a predictor that judges as the server's does."""
     finder = WatchedFinder(_finder(task))
     predictor = Predictor(
-        RemoteEngine(line, task["engine"]), read_card(task["card"]), finder=finder
+        RemoteEngine(line, task["engine"]),
+        read_card(task["card"]),
+        threshold=task["threshold"],
+        finder=finder,
     )
-    predictor.bands = Bands(**task["bands"])
     return predictor, finder
 
 
@@ -141,10 +143,12 @@ def judge(line: Connection, task: dict[str, Any], predictor: Predictor) -> Video
         InputError: it cannot be judged, or is larger or longer than allowed.
     """
     path = Path(task["path"])
-    check(probe(path), task["max_pixels"], task["max_seconds"])
+    contents = scan(path)
+    check(probe(path, contents), task["max_pixels"], task["max_seconds"])
     return judge_video(
         predictor,
         path,
+        contents,
         count=task["frames"],
         progress=lambda _, done, total: send(
             line, {"kind": "progress", "done": done, "total": total}

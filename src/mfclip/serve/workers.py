@@ -14,7 +14,6 @@ import numpy as np
 
 from mfclip.errors import InputError
 from mfclip.media.images import BYTES_PER_PIXEL
-from mfclip.media.transforms import Pixels
 from mfclip.predict.face_reader import FaceReader, FoundFace
 from mfclip.predict.prediction import Box
 from mfclip.runtime.isolated import POLL_SECONDS, CrashError, TimeLimitError
@@ -82,23 +81,24 @@ class Workers:
         *,
         whole: bool,
         name: str,
-        copy: int = 0,
+        preview: bool = False,
         check: Callable[[], None] = nothing,
-    ) -> tuple[list[FoundFace], Pixels | None]:
+    ) -> list[FoundFace]:
         """Read an image and cut out its faces.
 
         Args:
             path: of the image.
             whole: take all of it as one face.
             name: by which the faces and errors name it.
-            copy: longer side of a small copy of the image, pixels; 0 for none.
+            preview: make a small copy of the image for each face (the same one).
             check: called several times a second; what it raises ends the work.
 
         Raises:
             InputError: it cannot be read, or there is no face in it.
             RuntimeError: `close` was called.
         """
-        task = {"path": str(path), "whole": whole, "copy": copy, "max_pixels": self._max_pixels}
+        task: dict[str, Any] = {"path": str(path), "whole": whole, "preview": preview}
+        task["max_pixels"] = self._max_pixels
         header, arrays = self._ask({**task, "most_work": LARGE}, check)
         if "too_much" in header:
             while not self._large.acquire(timeout=POLL_SECONDS):
@@ -109,12 +109,12 @@ class Workers:
                 self._large.release()
         if "error" in header:
             raise InputError(header["error"].removeprefix(f"{path}: "))
-        pixels, *copies = arrays
-        faces = [
-            _read_face({**entry, "pixels": face, "path": name})
+        pixels, *previews = arrays
+        shared = {"path": name, "preview": previews[0] if previews else None}
+        return [
+            _read_face({**entry, **shared, "pixels": face})
             for entry, face in zip(header["faces"], pixels, strict=True)
         ]
-        return faces, copies[0] if copies else None
 
     def close(self) -> None:
         """End all processes at once, whatever they are doing."""
@@ -184,9 +184,9 @@ class Workers:
 
 
 def _read_face(entry: dict[str, Any]) -> FoundFace:
+    lists: dict[str, Any] = {name: tuple(entry.pop(name)) for name in ("warnings", "void", "poor")}
     box = entry.pop("box")
-    warnings = tuple(entry.pop("warnings"))
-    return FoundFace(box=Box(**box) if box else None, warnings=warnings, **entry)
+    return FoundFace(box=Box(**box) if box else None, **lists, **entry)
 
 
 def _num_cores() -> int:

@@ -17,7 +17,7 @@ from mfclip.data.manifest import Manifest
 from mfclip.datasets.contact_sheet import choose
 from mfclip.detectors import load_detector
 from mfclip.labels import Labels
-from mfclip.predict.predictor import to_images
+from mfclip.predict.face_scorer import to_images
 from mfclip.runtime.device import find_device
 
 BATCH = 16

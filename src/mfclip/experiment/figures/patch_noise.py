@@ -12,8 +12,8 @@ from mfclip.experiment.figures.style import COLOURS, LABEL, TITLE, new_figure, s
 from mfclip.media.transforms import Pixels
 from mfclip.model.patch_selector import homogeneity, to_grey
 from mfclip.model.srm import TRUNCATION, noise_residual
+from mfclip.predict.face_scorer import to_images
 from mfclip.predict.prediction import Box
-from mfclip.predict.predictor import to_images
 
 ROWS = ("face", "richest patch", "its noise", "poorest patch", "its noise")
 FRAMES = ((COLOURS[6], "-"), (COLOURS[5], "--"))
