@@ -14,11 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import typer
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner, Result
 
 from mfclip.card import read_card
@@ -76,11 +75,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two good pictures, one of them in a folder, and three bad ones."""
-    rng = np.random.default_rng(0)
     (tmp_path / "in" / "sub").mkdir(parents=True)
-    for name in ("b[red].png", "sub/a.png"):
-        picture = Image.fromarray(rng.integers(0, 256, (240, 240, 3), np.uint8))
-        picture.save(tmp_path / "in" / name)
+    with Image.open(str(files("mfclip").joinpath("assets/demo/photo/collins.jpg"))) as photo:
+        face = photo.crop((100, 10, 340, 250))
+    face.save(tmp_path / "in" / "b[red].png")
+    ImageOps.mirror(face).save(tmp_path / "in" / "sub" / "a.png")
     (tmp_path / "in" / "empty.jpg").touch()
     (tmp_path / "in" / "text.png").write_text("hello")
     (tmp_path / "in" / "gone.jpg").symlink_to("nowhere")
@@ -111,7 +110,7 @@ def test_json_holds_what_the_predictor_says(folder: Path, weights: str) -> None:
         "in/gone.jpg",
         "in/text.png",
     }
-    predictor = Predictor.load(weights, device="cpu", finder=WholePicture())
+    predictor = Predictor.load(weights, device="cpu", finder=WholePicture(check=True))
     expected = predictor.predict(["in/b[red].png"])[0].to_json()
     first = document["predictions"][0]
     assert first.pop("score") == pytest.approx(expected.pop("score"), abs=1e-5)
@@ -158,7 +157,7 @@ def test_notes_stand_below_the_table_and_do_not_flood_it(folder: Path, weights: 
         Image.new("RGB", (60, 60)).save(folder / f"in/sub/small[{number}].png")
     done = run("in/sub", "--whole", "--weights", weights)
     assert done.stdout.count("(60 pixels)") == MAX_NOTES
-    assert "note: in/sub/small[0].png: small face (60 pixels)" in done.stdout
+    assert "note: in/sub/small[0].png: no face was found in this image" in done.stdout
     assert "and 2 more notes" in done.stdout
 
 
@@ -207,13 +206,13 @@ def test_an_output_is_tried_before_the_pictures_are_judged(
 ) -> None:
     (folder / "file").touch()
     opened: list[object] = []
-    original = Path.open
+    original = os.open
 
-    def watched(path: Path, *rest: Any, **named: Any) -> Any:
-        opened.append(path.name)
+    def watched(path: Any, *rest: Any, **named: Any) -> int:
+        opened.append(Path(path).name)
         return original(path, *rest, **named)
 
-    monkeypatch.setattr(Path, "open", watched)
+    monkeypatch.setattr(os, "open", watched)
     run("in/sub/a.png", "--whole", "--weights", weights, option, f"file/r.{ending}")
     assert "a.png" not in opened
     run("in/sub/a.png", "--whole", "--weights", weights, option, f"new/r.{ending}")

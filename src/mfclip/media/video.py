@@ -289,6 +289,8 @@ def _open(path: Path, container_format: str | None = None) -> Iterator[tuple[Any
     try:
         # names in any alphabet; no other demuxer than the one that is meant, see `media.sniff`
         container = av.open(str(path), format=container_format, metadata_errors="replace")
+    except FileNotFoundError:  # gone since it was scanned
+        raise InputError(f"{path}: no such file; check the path") from None
     except (av.FFmpegError, OSError):
         message = f"{path}: not a video that FFmpeg can read, or its header is cut off"
         raise InputError(message) from None
