@@ -338,7 +338,7 @@ def test_an_interrupted_run_goes_on_to_the_same_file(
     assert (folder / f"cut.{ending}").read_text() == (folder / f"whole.{ending}").read_text()
     assert done.exit_code == 1
     done = run(*command, f"cut.{ending}", "--resume")  # nothing is left
-    assert "5 files were judged before, 3 of them in vain" in done.stderr
+    assert "5 files were looked at before, 3 of them not judged" in done.stderr
     assert done.exit_code == 1
     for more in (["--threshold", "0.5"], ["--frames", "3"]):
         done = run(*command, f"cut.{ending}", "--resume", *more)

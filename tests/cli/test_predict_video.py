@@ -155,7 +155,7 @@ def test_a_copy_is_never_written_over_a_video_that_is_judged(folder: Path) -> No
 
 def test_a_row_for_every_film(folder: Path) -> None:
     run("in", out=Path("rows.csv"))
-    rows = list(csv.DictReader((folder / "rows.csv").open()))
+    rows = list(csv.DictReader((folder / "rows.csv").read_text().splitlines()))
     assert [(row["path"], row["record"]) for row in rows] == [
         ("in/a.mkv", "video"), ("in/broken.mp4", "error"), ("in/photo.png", "prediction"),
         ("in/sub/a.mkv", "video"),

@@ -12,7 +12,7 @@ import pytest
 
 from mfclip.card import Bands
 from mfclip.errors import ConfigError
-from mfclip.predict.prediction import Box, Failure, Kind, Prediction
+from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import (
     MOST_OF_ONE_INPUT,
@@ -56,7 +56,10 @@ VIDEO = VideoPrediction(
     sha256="cd",
     warnings=("dark",),
 )
-RESULTS: list[AnyResult] = [Failure("z.jpg", "empty"), VIDEO, FAKE, Failure(None, 'odd "array"')]
+RESULTS: list[AnyResult] = [
+    *(Failure("z.jpg", "empty"), VIDEO, Skipped("notes.txt", "no image"), FAKE),
+    Failure(None, 'odd "array"'),
+]
 PREDICTION = {
     "path": "a.jpg",
     "score": 0.5,
@@ -135,6 +138,7 @@ def test_schema_2_is_written_out_in_full() -> None:
             {"path": "z.jpg", "error": "empty"},
             {"path": None, "error": 'odd "array"'},
         ],
+        "skipped": [{"path": "notes.txt", "reason": "no image"}],
     }
 
 
@@ -164,16 +168,17 @@ def test_likely_kind_passes_over_real() -> None:
 
 
 RUN = Run({"weights": "here.safetensors", "weights_sha256": "ab", "engine": "torch"}, {"frames": 3})
-NAMES = ["a.jpg", 'odd "name", with\nline.jpg', "\udcff.jpg", "c.jpg"]
+NAMES = ["a.jpg", 'odd "name", with\nline.jpg', "\udcff.jpg", "c.jpg", "notes.txt"]
 GROUPS: list[list[AnyResult]] = [
     [replace(FAKE, path=NAMES[0])] * 2,
     [Failure(NAMES[1], "two\nlines")],
     [replace(VIDEO, path=NAMES[2])],
     [replace(FAKE, path=NAMES[3], score=0.9, face=Box(1, 2, 3, 4))] * 3,
+    [Skipped(NAMES[4], "no image")],
 ]
 
 
-def write_rows(path: Path, *, resume: bool = False, run: Run = RUN, upto: int = 4) -> ResultRows:
+def write_rows(path: Path, *, resume: bool = False, run: Run = RUN, upto: int = 5) -> ResultRows:
     """Judge all that is left, as the command does."""
     with closing(ResultRows(path, run, resume=resume)) as rows:
         for group in GROUPS[:upto]:
@@ -207,13 +212,14 @@ def test_rows_hold_what_the_records_say(tmp_path: Path) -> None:
         {k: v for k, v in row.items() if k not in {"record", "run", "num_faces"}} for row in rows
     ]
     assert kept == [json.loads(json.dumps(result.to_json())) for result in results]
-    assert [row.get("num_faces") for row in rows] == [2, 2, None, None, 3, 3, 3]
+    assert [row.get("num_faces") for row in rows] == [2, 2, None, None, 3, 3, 3, None]
     write_rows(tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="", errors="surrogateescape") as file:
         table = list(csv.DictReader(file))
     assert [row["path"] for row in table] == [result.path for result in results]
     assert [row["error"] for row in table if row["record"] == "error"] == ["two\nlines"]
-    last = table[-1]
+    assert (table[-1]["record"], table[-1]["error"]) == ("skipped", "no image")
+    last = table[-2]
     assert (float(last["score"]), last["verdict"], last["family"]) == (0.9, "fake", "gan")
     assert [last[f"face_{side}"] for side in ("left", "top", "right", "bottom")] == list("1234")
     assert table[0]["face_left"] == table[0]["family"] == ""  # the whole image, uncertain

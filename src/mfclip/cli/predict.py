@@ -253,8 +253,8 @@ def judge(
     table.show(quiet=outputs.to_stdout)
     if rows is None or not rows.done:
         return table.status
-    before = f"{len(rows.done)} files were judged before"
-    unjudged = f", {rows.num_errors} of them in vain" if rows.num_errors else ""
+    before = f"{len(rows.done)} files were looked at before"
+    unjudged = f", {rows.num_errors} of them not judged" if rows.num_errors else ""
     typer.echo(f"{before}{unjudged}; {outputs.rows} holds all results", err=True)
     return int(bool(rows.num_errors or table.num_failures))
 
