@@ -235,7 +235,7 @@ def test_batches_for_a_gpu_are_bytes_until_they_are_there(small: Manifest) -> No
 def test_unexpected_errors_arrive_where_batches_are_consumed(
     small: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def broken(*arguments: object, **named: object) -> np.ndarray:
         raise ZeroDivisionError("in the blend")
 
     monkeypatch.setattr(dataset_module, "self_blend", broken)
