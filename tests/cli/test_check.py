@@ -19,12 +19,13 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["data", *map(str, words)])
 
 
-def test_doctor_prints_counts_and_says_usable(made_faces: Path) -> None:
+def test_doctor_prints_counts_and_says_usable_and_what_to_heed(made_faces: Path) -> None:
     result = run("doctor", made_faces, "--workers", 0)
     assert result.exit_code == 0, result.output
     assert "48 samples: 24 real, 24 fake" in result.output
     assert "train real camera: 12" in result.output
-    assert result.output.rstrip().endswith("usable")
+    assert "whole pictures and no face crops" in result.output  # made pictures hold no face
+    assert result.output.rstrip().endswith("usable, but heed the warnings")
 
 
 def test_doctor_status_and_json_of_absent_files(made_faces: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_size_stands_beside_the_papers_where_it_prints_one(storer: Storer) -> No
 def test_csv_holds_every_figure_in_percent(store: Store) -> None:
     results = read_results(store)
     rows = list(csv.DictReader(_texts(store)["report.csv"].splitlines()))
-    assert len(rows) == len(results.entries) * len(METRICS) == 3 * 4 * 5
+    assert len(rows) == len(results.entries) * len(METRICS) == 3 * 4 * 6
     for row in rows:
         entry = next(e for e in results.entries if (e.row, e.test) == (row["row"], row["test"]))
         figure = entry.figures[row["metric"]]
@@ -96,7 +96,7 @@ def test_markdown_latex_and_page_show_the_same_figures(store: Store) -> None:
 def test_latex_is_balanced_and_every_line_has_its_columns(store: Store) -> None:
     text = _texts(store)["report.tex"]
     for begin in ("table", "tabular"):
-        assert text.count(rf"\begin{{{begin}}}") == text.count(rf"\end{{{begin}}}") == 6
+        assert text.count(rf"\begin{{{begin}}}") == text.count(rf"\end{{{begin}}}") == 7
     plain = re.sub(r"\\[{}]", "", text)
     assert plain.count("{") == plain.count("}")
     for block in text.split(r"\begin{tabular}")[1:]:
