@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 import torch
 from torch import nn
 
 from helpers import fill, pictures, tiny_model
-from mfclip.engines.graph import SplitConvolution, cut_richest_patch, fold_batch_norms
+from mfclip.engines.graph import SplitConvolution, fold_batch_norms
 from mfclip.engines.torch_engine import TorchEngine
-from mfclip.model.patch_selector import select_richest_patch
-
-
-@pytest.mark.parametrize("patch_size", [16, 28, 56, 112, 224, 100])
-def test_patches_are_those_of_the_selector(patch_size: int) -> None:
-    images = torch.randint(0, 256, (6, 3, 224, 224)) / 255
-    for image, top in zip(images, range(0, 224, 40), strict=True):
-        image[:, : top + 1] = image[:, :1, :1]  # make patches differ
-    levels, index = cut_richest_patch(images, patch_size, 224)
-    patches, expected = select_richest_patch(images, patch_size)
-    assert index.tolist() == expected.tolist()
-    torch.testing.assert_close(levels / 255, patches)
-
-
-def test_flat_pictures_take_the_first_patch() -> None:
-    _, index = cut_richest_patch(torch.full((2, 3, 32, 32), 0.4), 8, 32)
-    assert index.tolist() == [0, 0]
 
 
 def test_split_filters_are_the_same_in_bf16() -> None:
@@ -50,7 +32,6 @@ def test_batch_norms_fold_into_the_convolution_before_them() -> None:
     layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)]
     sequence = fill(nn.Sequential(*layers)).eval()
     folded = fold_batch_norms(sequence)
-    assert folded is not None
     images = pictures(2)
     torch.testing.assert_close(folded(images), sequence(images))
     kinds = [type(part).__name__ for part in folded.children()]

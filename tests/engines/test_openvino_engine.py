@@ -1,4 +1,5 @@
-"""One core a process: models come and go, from any thread, and a signal still finds its handler."""
+"""One core a process: models come and go, from any thread, and a signal still finds its
+handler; what is fused."""
 
 from __future__ import annotations
 
@@ -8,9 +9,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helpers import tiny_model
+from mfclip.engines.convert import to_onnx
+from mfclip.engines.graph import VisionGraph
 from mfclip.engines.openvino_engine import openvino_core
 
 BEGIN = """
@@ -93,3 +98,21 @@ def test_nothing_else_makes_a_core() -> None:
         if re.search(r"openvino\.(Core|compile_model)\(", path.read_text(encoding="utf-8"))
     ]
     assert makers == ["openvino_engine.py"]
+
+
+def test_bias_and_relu_are_part_of_every_convolution() -> None:
+    graph = VisionGraph(tiny_model().eval())
+    core = openvino_core()
+    steps = core.compile_model(core.read_model(to_onnx(graph)), "CPU").get_runtime_model().get_ops()
+
+    def kind(step: Any) -> str:
+        return str(step.get_rt_info()["layerType"].astype(str))
+
+    sources = {
+        kind(port.get_source_output().get_node())
+        for step in steps
+        if "Eltwise" in kind(step)
+        for port in step.inputs()
+    }
+    assert any("Convolution" in kind(step) for step in steps)
+    assert not any("Convolution" in source for source in sources)  # a pass over all maps each

@@ -1,10 +1,12 @@
-"""One logit against two, and against sums by hand."""
+"""One logit against two, and against sums by hand; the last layer against torch's."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from mfclip.layers.verdict import binary_cross_entropy, two_columns
+from helpers import fill
+from mfclip.layers.verdict import FullPrecisionLinear, binary_cross_entropy, two_columns
 
 
 def test_one_logit_is_two() -> None:
@@ -24,3 +26,18 @@ def test_a_fake_may_count_more_often() -> None:
 
 def test_half_precision_is_raised() -> None:
     assert binary_cross_entropy(torch.zeros(1).bfloat16(), torch.tensor([1])).dtype == torch.float32
+
+
+def test_a_full_precision_layer_is_a_linear_one_that_autocast_does_not_round() -> None:
+    layer = fill(FullPrecisionLinear(16, 2))
+    plain = nn.Linear(16, 2)
+    plain.load_state_dict(layer.state_dict())
+    values = torch.linspace(-1, 1, 48).view(3, 16).requires_grad_()
+    torch.testing.assert_close(layer(values), plain(values))
+    (own,) = torch.autograd.grad(layer(values).square().sum(), values)
+    (expected,) = torch.autograd.grad(plain(values).square().sum(), values)
+    torch.testing.assert_close(own, expected)
+    outside = layer(values)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(values), outside, rtol=0, atol=0)
+        assert plain(values).dtype == torch.bfloat16

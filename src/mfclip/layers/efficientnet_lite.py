@@ -62,7 +62,9 @@ class SameConv2d(nn.Conv2d):
             out: Tensor = super().forward(input)
             return out
         down, right = (
-            max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in input.shape[2:]
+            # int: an exported graph shall not compute this each time
+            max((-(-int(side) // stride) - 1) * stride + kernel - int(side), 0)
+            for side in input.shape[2:]
         )
         padded = functional.pad(
             input, (right // 2, right - right // 2, down // 2, down - down // 2)

@@ -24,12 +24,13 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"], *, causal: bool) -> Float[Tensor, "b n d"]:
         """Mix the tokens; with `causal`, a token sees itself and those before it."""
-        q, k, v = (
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # b h n d/h
-            for part in self.in_proj(tokens).chunk(3, dim=-1)
-        )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        # shapes from those of the input and a scale that is known: exported to another runtime,
+        # the sizes of q, k and v would be asked for each time
+        parts = self.in_proj(tokens).view(*tokens.shape[:2], 3, self.num_heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind()  # b h n d/h
+        scale = (self.in_proj.in_features // self.num_heads) ** -0.5
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(tokens.shape))
         return out
 
 
@@ -129,7 +130,9 @@ class TokenTransformer(nn.Module):
             token = token + self.shared(features.mean((2, 3)))
         if self.extra is not None and extra is not None:
             token = token + self.extra(extra)
-        token = token[:, None]
-        tokens = torch.cat([self.class_token.expand(token.shape[0], -1, -1), token], dim=1)
-        out: Tensor = self.norm(self.transformer(tokens + self.positions)[:, 0])
+        # padded, not joined: the class token would have to be repeated for each image, and an
+        # exported graph that asks for their number cannot fuse the first convolution
+        places = functional.pad(self.class_token, (0, 0, 0, 1)) + self.positions
+        tokens = functional.pad(token[:, None], (0, 0, 1, 0)) + places
+        out: Tensor = self.norm(self.transformer(tokens)[:, 0])
         return out

@@ -1,11 +1,25 @@
-"""One logit as a verdict: z, the log-odds of fake."""
+"""A verdict's last layer, and one logit as a verdict: z, the log-odds of fake."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+
+class FullPrecisionLinear(nn.Linear):
+    """A linear layer with few outputs that stays in float32 under autocast and in bf16 engines.
+
+    Both round what goes into a matrix product, but not sums of products, which this is.
+    """
+
+    def forward(self, input: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Apply the layer."""
+        values = input.float()
+        # row by row: OpenVINO 2026.4 gives wrong sums of one broadcast product, from two images on
+        sums = [(values * row).sum(1, keepdim=True) for row in self.weight]
+        return torch.cat(sums, dim=1) + self.bias
 
 
 def two_columns(logit: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:

@@ -18,6 +18,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
+from mfclip.layers.verdict import FullPrecisionLinear
 from mfclip.model.fle import FineGrainedLanguageEncoder, PackedPrompts, pack_prompts
 from mfclip.model.ftg import number_sentences, prompt_labels, prompts
 from mfclip.model.losses import (
@@ -74,7 +75,7 @@ class MFCLIP(nn.Module):
         self.contrastive = contrastive
         self.predictor = nn.Linear(embed_dim, embed_dim) if use_predictor else None
         self.head = nn.Sequential(
-            nn.LayerNorm(embed_dim), nn.Dropout(dropout), nn.Linear(embed_dim, 2)
+            nn.LayerNorm(embed_dim), nn.Dropout(dropout), FullPrecisionLinear(embed_dim, 2)
         )
         self.log_logit_scale = nn.Parameter(
             torch.tensor(math.log(1 / INITIAL_TEMPERATURE)),

@@ -5,14 +5,15 @@ Source: paper Sec. III-C: X_v = X_i + N_n.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mfclip.errors import ConfigError
 from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder
 from mfclip.model.noise_encoder import NoiseEncoder
-from mfclip.model.patch_selector import select_richest_patch
-from mfclip.model.srm import noise_residual, srm_kernels
+from mfclip.model.patch_selector import cut_patches, find_richest_patch
+from mfclip.model.srm import level_residual, srm_kernels
 
 
 class MultiModalVisionEncoder(nn.Module):
@@ -49,18 +50,34 @@ class MultiModalVisionEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Encode RGB images with pixel values in [0, 1] as X_v = X_i + N_n."""
+        return self.encode(images)[0]
+
+    def encode(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b d"], Int[Tensor, " b"] | None]:
+        """Return X_v, and the index of the richest patch; None without a noise encoder."""
         features: Tensor | None = None
+        index = None
         if self.image_encoder is not None:
-            features = self.image_encoder(images * 2 - 1)
+            features = self.image_encoder(self.scale_pixels(images))
         if self.noise_encoder is not None:
-            noise_features = self.noise_encoder(self.noise(images)[0])
+            noise, index = self.noise(images)
+            noise_features = self.noise_encoder(noise)
             features = noise_features if features is None else features + noise_features
         assert features is not None  # __init__ refuses both off
-        return features
+        return features, index
+
+    def scale_pixels(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Turn pixel values in [0, 1] into what the image encoder takes: values in [-1, 1]."""
+        return images * 2 - 1
 
     def noise(
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b 3 p p"], Int[Tensor, " b"]]:
         """Return the SRM noise of each image's richest patch, and the patch's index."""
-        patches, index = select_richest_patch(images, self.patch_size)
-        return noise_residual(patches, self.pixel_scale, self.kernels), index
+        index = find_richest_patch(images, self.patch_size)
+        # what is looked for are steps of one level: bf16, to which an engine may round whatever
+        # is computed, holds levels of 0 to 255 exactly, and pixels in [0, 1] not
+        with torch.autocast(images.device.type, enabled=False):
+            patches = cut_patches(images.float() * 255, index, self.patch_size)
+        return level_residual(patches, self.pixel_scale, self.kernels), index

@@ -52,9 +52,6 @@ def select_richest_patch(
 ) -> tuple[Float[Tensor, "b 3 p p"], Int[Tensor, " b"]]:
     """Cut each image into non-overlapping patches and return the richest (paper Fig. 5).
 
-    Batched, on the device of the images, without a copy to the host. Pixels right of and below
-    the last whole patch are not looked at.
-
     Args:
         images: RGB, pixel values in [0, 1].
         patch_size: p, side of a patch in pixels.
@@ -65,16 +62,26 @@ def select_richest_patch(
     Raises:
         ConfigError: the patch is larger than the image.
     """
-    b, _, height, width = images.shape
+    index = find_richest_patch(images, patch_size)
+    return cut_patches(images, index, patch_size), index
+
+
+def find_richest_patch(images: Float[Tensor, "b 3 h w"], patch_size: int) -> Int[Tensor, " b"]:
+    """Return the richest patch of each image as its index in the grid, counted row by row.
+
+    Batched, on the device of the images, without a copy to the host. Pixels right of and below
+    the last whole patch are not looked at. Arguments and errors: see `select_richest_patch`.
+    """
+    height, width = images.shape[2:]
     rows, columns = height // patch_size, width // patch_size
     if rows < 1 or columns < 1:
         message = f"expected patch_size <= image size {height}x{width}, but got {patch_size}"
         raise ConfigError(message)
     whole = images[..., : rows * patch_size, : columns * patch_size]
-    # b h w -> b rows p columns p -> b rows columns p p
-    tiles = _grey_levels(whole).view(b, rows, patch_size, columns, patch_size).transpose(2, 3)
-    index = _homogeneity(tiles.floor_()).flatten(1).argmin(1)
-    return _cut_patches(whole, index, patch_size), index
+    # b h w -> b rows p columns p -> b rows columns p p; -1, since an engine that must ask for the
+    # batch's size while it runs cannot join steps
+    tiles = _grey_levels(whole).view(-1, rows, patch_size, columns, patch_size).transpose(2, 3)
+    return _homogeneity(tiles.floor_()).flatten(1).argmin(1)
 
 
 def _grey_levels(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
@@ -89,15 +96,24 @@ def _homogeneity(levels: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b"]:
     return step.square_().add_(1).reciprocal_().mean((-2, -1))
 
 
-def _cut_patches(
-    images: Float[Tensor, "b 3 h w"], index: Int[Tensor, " b"], p: int
+def cut_patches(
+    images: Float[Tensor, "b 3 h w"], index: Int[Tensor, " b"], patch_size: int
 ) -> Float[Tensor, "b 3 p p"]:
-    """Fetch one patch of each picture, in memory 3 p runs of p pixels, as rows of one matrix."""
-    b, _, height, width = images.shape
-    columns, device = width // p, images.device
-    row, column = index // columns, index % columns
-    first = torch.arange(b, device=device) * 3 * height * columns + row * p * columns + column
-    planes = torch.arange(3, device=device) * height * columns
+    """Fetch one patch of each image, in memory 3 p runs of p pixels, as rows of one matrix.
+
+    Args:
+        images: RGB.
+        index: of the patches, see `find_richest_patch`.
+        patch_size: p, side of a patch in pixels.
+    """
+    p, device = patch_size, images.device
+    height, columns = images.shape[2] // p * p, images.shape[3] // p
+    runs = images[..., :height, : columns * p].reshape(-1, p)
+    row = torch.div(index, columns, rounding_mode="floor")
+    # 0, 1, 2... without asking for the batch's size, as above
+    number = (index * 0 + 1).cumsum(0) - 1
+    first = number * (3 * height * columns) + row * (p * columns) + (index - row * columns)
+    planes = torch.arange(3, device=device) * (height * columns)
     lines = torch.arange(p, device=device) * columns
     places = first[:, None, None] + planes[:, None] + lines
-    return images.reshape(-1, p).index_select(0, places.flatten()).view(b, 3, p, p)
+    return runs.index_select(0, places.flatten()).view(-1, 3, p, p)

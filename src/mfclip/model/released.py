@@ -62,14 +62,9 @@ class ReleasedVisionEncoder(MultiModalVisionEncoder):
         # each filter stands for red, green and blue; stored, since the authors' file holds it
         self.register_buffer("srm", srm_kernels()[:, None].repeat(1, 3, 1, 1))
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Encode RGB images with pixel values in [0, 1] as X_v = X_i + N_n."""
-        parts = []
-        if self.image_encoder is not None:
-            parts.append(self.image_encoder(images.transpose(2, 3) * 255))
-        if self.noise_encoder is not None:
-            parts.append(self.noise_encoder(self.noise(images)[0]))
-        return torch.stack(parts).sum(0)
+    def scale_pixels(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 w h"]:
+        """Turn pixel values in [0, 1] into what the image encoder takes: levels, transposed."""
+        return images.transpose(2, 3) * 255
 
     def noise(
         self, images: Float[Tensor, "b 3 h w"]

@@ -70,10 +70,24 @@ def noise_residual(
     """
     if kernels is None:
         kernels = srm_kernels().to(patches.device)
-    # 8-bit levels and 12 times the kernels are whole numbers: a GPU's TF32 holds them exactly,
-    # while a rounded 1/12 would let the brightness through
-    levels = patches.float().sum(1, keepdim=True) * 255
+    return level_residual(patches.float() * 255, pixel_scale, kernels)
+
+
+def level_residual(
+    levels: Float[Tensor, "b 3 p q"], pixel_scale: float, kernels: Float[Tensor, "3 5 5"]
+) -> Float[Tensor, "b 3 p q"]:
+    """Do what `noise_residual` does to patches whose pixel values are levels in [0, 255].
+
+    Levels and 12 times the kernels are whole numbers: TF32 and bf16 hold them exactly, while a
+    rounded 1/12 would let the brightness through. So the planes are summed by the filters, for a
+    sum of three levels is too long for bf16.
+    """
     padded = functional.pad(levels, (2, 2, 2, 2), mode="replicate")
-    with torch.autocast(patches.device.type, enabled=False):
-        residual = functional.conv2d(padded, 12 * kernels[:, None].float())
-    return (residual * (pixel_scale / (12 * 255))).clamp(-TRUNCATION, TRUNCATION)
+    with torch.autocast(levels.device.type, enabled=False):
+        filters = (12 * kernels.float())[:, None].expand(-1, 3, -1, -1)
+        residual = functional.conv2d(padded, filters)
+    # cut twice, so that no engine merges the factor into the kernels before it or the filters
+    # behind it: in bf16 neither the kernels nor the truncated pixels, which are many, are exact
+    scale = pixel_scale / (12 * 255)
+    residual = residual.clamp(-TRUNCATION / scale, TRUNCATION / scale) * scale
+    return residual.clamp(-TRUNCATION, TRUNCATION)
