@@ -79,6 +79,7 @@ PREDICTION = {
     "height": 200,
     "sha256": "ab",
     "warnings": ["small"],
+    "unreliable": [],
 }
 
 FIRST = {
@@ -115,6 +116,7 @@ VIDEO_JSON = {
     "codec": "h264",
     "sha256": "cd",
     "warnings": ["dark"],
+    "unreliable": [],
 }
 
 
