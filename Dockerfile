@@ -12,7 +12,7 @@ RUN python -m venv /venv
 WORKDIR /build
 COPY constraints.txt ./
 RUN /venv/bin/pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml README.md LICENSE LICENSE-WEIGHTS NOTICE ./
 COPY src src
 RUN /venv/bin/pip install --constraint constraints.txt ".[serve]"
 

@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check bench setup clean
+.PHONY: help demo test check docs dist bench setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, judge the pictures that come with the package, write demo/report.html"
 	@echo "make test    set up, run the tests"
 	@echo "make check   format, lint, types"
+	@echo "make docs    write the site to site/; fails on a link or a page that is missing"
+	@echo "make dist    write the wheel and the source archive to dist/, and check them"
 	@echo "make bench   measure speed on this machine, write benchmarks/results"
 
 setup: $(READY)
@@ -32,6 +34,14 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
 bench: $(READY)
 	@# About half an hour on two cores, which should do nothing else. More: benchmarks/README.md.
 	$(BIN)/python benchmarks/speed.py --model mfclip --out benchmarks/results/speed-mfclip.json
@@ -42,4 +52,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/profile_work.py --out benchmarks/results/profile.json
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo dist site

@@ -40,7 +40,7 @@ def render_targets(results: Path) -> str:
     reports = {model: read_result(results, f"speed-{model}") or {} for model in MODELS}
     head = " | ".join(f"`{name}`" for name in MODELS)
     lines = [
-        f"| what | number type | target | {head} | `mfclip` at the ceiling |",
+        f"| what | number type | wanted | {head} | `mfclip` at the ceiling |",
         "|---" * (4 + len(MODELS)) + "|",
     ]
     for key, title in WORK.items():
@@ -121,7 +121,7 @@ def render_startup(results: Path) -> str:
     report = read_result(results, "startup")
     if report is None:
         return MISSING
-    lines = ["| command | seconds | of processor | target |", "|---" * 4 + "|"]
+    lines = ["| command | seconds | of processor | wanted |", "|---" * 4 + "|"]
     for name, way in report["ways"].items():
         target = way["target_seconds"]
         seconds = f"{way['seconds']['median']:.2f} | {way['processor_seconds']['median']:.2f}"

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mfclip.card import Share
 from mfclip.detectors import find_weights
 from mfclip.media.perturbations import EXTRA_PERTURBATIONS
 from mfclip.predict.verdict import error_rows, percent
@@ -52,12 +53,34 @@ def render(results: Path) -> str:
     """Draw one table a split."""
     parts = []
     for split, title in SPLITS.items():
-        report = json.loads((results / f"mfclip-small-{split}.json").read_text(encoding="utf-8"))
+        report = _scores(results, split)
         rows = [row for row in report["rows"] if row["level"] in {"overall", "generator"}]
         reals = rows[0]["num_real"]
         lines = [f"**{title}**, {reals} real faces, [95% interval]", "", HEAD, "|---" * 7 + "|"]
         parts.append("\n".join([*lines, *map(_line, rows)]))
     return "\n\n".join(parts)
+
+
+def _scores(results: Path, split: str) -> dict[str, Any]:
+    """Read what `mfclip evaluate` found about the embedded weights, whichever these are."""
+    name = find_weights(None).stem
+    report: dict[str, Any] = json.loads((results / f"{name}-{split}.json").read_text("utf-8"))
+    return report
+
+
+def render_score(results: Path) -> str:
+    """Say in one line how good the embedded weights are, on known and on unknown generators."""
+    parts = []
+    kinds = {
+        "test": "forgeries of kinds they were trained on",
+        "test_unseen": "kinds they never saw",
+    }
+    for split, words in kinds.items():
+        row = _scores(results, split)["rows"][0]
+        figure = {"value": row["figures"]["auc"], **row["intervals"]["auc"]}
+        faces = f"{row['num_fake']:,} forged, {row['num_real']:,} real faces"
+        parts.append(f"**{_interval(figure)}** on {words} ({faces})")
+    return f"AUC of the embedded weights, `{find_weights(None).stem}`: {', '.join(parts)}."
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -143,13 +166,13 @@ def render_quality(results: Path) -> str:
     ]
     for name, cell in report["damage"].items():
         shares = [f"{100 * cell['warned'][warning]:.0f}%" for warning in warnings]
-        rates = [percent(cell["cost"][rate]) for rate in ("false_alarm", "miss")]
+        rates = [percent(Share(**cell["cost"][rate])) for rate in ("false_alarm", "miss")]
         auc = f"{cell['cost']['auc']:.3f}"
         lines.append(f"| {' | '.join([name, *shares, auc, *rates])} |")
     counts = f"{report['train']['faces']} training and {report['val']['faces']} validation faces"
     others = {f"{name}, not saved as JPEG": c for name, c in report["not_saved_alike"].items()}
     for name, cell in {"none, face found and cut out": report["found"], **others}.items():
-        rates = [percent(cell[rate]) for rate in ("false_alarm", "miss")]
+        rates = [percent(Share(**cell[rate])) for rate in ("false_alarm", "miss")]
         cells = [name, "", "", "", f"{cell['auc']:.3f}", *rates]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"{counts}, blur in pixels of a face of 256.", "", *lines])
@@ -165,10 +188,10 @@ def insert(text: str, name: str, table: str) -> str:
     return re.sub(marks, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
 
 
-def main() -> None:
-    """Update the pages."""
-    results = ROOT / "benchmarks" / "results"
-    tables = {
+def draw(results: Path) -> dict[str, str]:
+    """Draw all tables, by the name between whose marks they stand."""
+    return {
+        "score": render_score(results),
         "scores": render(results),
         "verdicts": render_verdicts(find_weights(None)),
         "training": render_training(results),
@@ -188,6 +211,11 @@ def main() -> None:
         "load": render_load(results),
         "fuzz": render_fuzz(results),
     }
+
+
+def main() -> None:
+    """Update the pages."""
+    tables = draw(ROOT / "benchmarks" / "results")
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for name, table in tables.items():

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import pytest
 from typer.main import get_command
 
 import mfclip
-import tables
 from helpers import value_type
 from mfclip.cli.app import app
 
@@ -25,9 +25,9 @@ LAYERS = {
     **dict.fromkeys(["labels", "config", "errors", "batch", "card"], 0),
     **dict.fromkeys(["layers", "runtime"], 1),
     "weights": 2,
-    **dict.fromkeys(["model", "baselines", "media"], 3),
+    **dict.fromkeys(["model", "baselines", "media", "checkpoints"], 3),
     **dict.fromkeys(["detectors", "data"], 4),
-    **dict.fromkeys(["engines", "datasets"], 5),
+    **dict.fromkeys(["engines", "datasets", "published"], 5),
     **dict.fromkeys(["evaluate", "predict"], 6),
     **dict.fromkeys(["train", "report"], 7),
     **dict.fromkeys(["serve", "experiment"], 8),
@@ -174,12 +174,16 @@ def test_options_are_explained_alike() -> None:
         assert len(texts[option]) == 1, option
 
 
-def test_tables_of_scores_are_those_of_the_result_files() -> None:
-    results = ROOT / "benchmarks" / "results"
-    table = tables.render(results)
-    for page in ("README.md", "docs/model_card.md"):
-        text = (ROOT / page).read_text()
-        assert table in text, f"{page} is out of date; run: python benchmarks/tables.py"
-    assert tables.render_training(results) in text  # of the model card
-    speeds = (ROOT / "benchmarks" / "README.md").read_text()
-    assert tables.render_speed(results) in speeds
+def test_terms_of_what_is_shipped_name_files_that_exist() -> None:
+    notice = (ROOT / "NOTICE").read_text()
+    places = re.findall(r"src/mfclip/[\w/.*-]+\w", notice)
+    assert places
+    for place in places:
+        assert list(ROOT.glob(place)), f"NOTICE names {place}, which is not there"
+    weights = {path.name for path in (SOURCE / "assets" / "weights").iterdir()}
+    named = {path.name for place in places for path in ROOT.glob(place)}
+    assert weights <= named, "NOTICE says nothing of these weights"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0 AND LicenseRef-mfclip-weights"
+    assert all((ROOT / name).is_file() for name in project["license-files"])
+    assert "LicenseRef-mfclip-weights" in (ROOT / "LICENSE-WEIGHTS").read_text()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mfclip.predict.predictor import Predictor
     from mfclip.predict.video import judge_video
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Failure": "predict.prediction",

@@ -153,7 +153,8 @@ class Bands:
             )
         origin = {
             "given": "the threshold you gave",
-            "threshold": "these weights carry one threshold and no bands, so nothing is uncertain",
+            "threshold": "these weights carry no bands, so nothing is uncertain, and nobody "
+            "measured how often they err",
         }
         return f"{meaning}: {origin.get(self.basis, 'as the weights say')}."
 

@@ -15,7 +15,7 @@ from importlib.resources import as_file, files
 from inspect import signature
 from pathlib import Path
 from textwrap import shorten
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -185,7 +185,7 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
         ConfigError: an unknown name, or sizes that do not fit together.
         WeightsError: the named weights cannot be used.
     """
-    detector = _build_random(settings, loss)
+    detector = build_random(settings, loss)
     if isinstance(detector, MFCLIP) and settings.pretrained is None:
         start_trunk(detector, settings)
     if settings.pretrained is not None:
@@ -235,8 +235,8 @@ def restore_detector(file: WeightFile, source: str) -> nn.Module:
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
-    check_build(lambda: _build_random(settings), file.tensors, source)
-    detector = _build_random(settings)
+    check_build(lambda: build_random(settings), file.tensors, source)
+    detector = build_random(settings)
     load_tensors(detector, file.tensors, source)
     if file.card.resize < settings.image_size:
         message = f"resize {file.card.resize} is smaller than the input, {settings.image_size}"
@@ -297,7 +297,12 @@ def _channels_before(detector: nn.Module, name: str) -> int:
     return [part.out_channels for part in encoder.modules() if isinstance(part, nn.Conv2d)][-1]
 
 
-def _build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+def build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+    """Build a detector with random weights, also one that is of no use with them.
+
+    Raises:
+        ConfigError: an unknown name, or sizes that do not fit together.
+    """
     if settings.name not in DETECTORS:
         choices = ", ".join(DETECTORS)
         raise ConfigError(
@@ -310,15 +315,31 @@ def _start_from(detector: nn.Module, source: str) -> None:
     """Copy weights that mfclip wrote, or those that a baseline's authors published."""
     path = find_weights(source)
     tensors, metadata = read_tensors(path)
-    translate = getattr(detector, "from_published", None)
-    if translate is None or metadata.get("format") == FORMAT:
+    if not hasattr(detector, "from_published") or metadata.get("format") == FORMAT:
         tensors = read_weights(path).tensors
         tensors.pop("prompt_features", None)  # training makes its own
         tensors = _without_switched_off(tensors, detector)
         tensors = fit_projections(tensors, detector)
     else:
-        tensors = translate(tensors)
+        tensors = rename_published(detector, tensors, source)
     load_tensors(detector, tensors, source)
+
+
+def rename_published(
+    detector: nn.Module, tensors: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Bring the tensors of a detector's authors under its own names.
+
+    Raises:
+        WeightsError: they are those of another network.
+    """
+    rename: Any = getattr(detector, "from_published", dict)
+    try:
+        return dict(rename(tensors))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, ValueError) as error:
+        # what reshapes or looks for a tensor meets another network's here
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise WeightsError(f"{source} belongs to another model: {reason}") from error
 
 
 def _without_switched_off(tensors: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:

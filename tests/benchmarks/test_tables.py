@@ -1,8 +1,9 @@
-"""The tables of docs/speed.md: drawn from result files, and up to date."""
+"""The tables of the pages: drawn from result files, and up to date."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import serve_tables
 import speed_tables
+import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = vars(speed_tables) | vars(serve_tables)
@@ -80,15 +82,24 @@ def test_what_was_not_measured_is_said(tmp_path: Path, name: str) -> None:
     assert TABLES[f"render_{name}"](tmp_path) == "Not measured yet."
 
 
-@pytest.mark.parametrize("name", SECTIONS)
-def test_page_is_up_to_date(name: str) -> None:
-    text = (ROOT / "docs" / "speed.md").read_text()
-    table = TABLES[f"render_{name}"](ROOT / "benchmarks" / "results")
-    assert f"\n{table}\n<!-- /{name} -->" in text, "run: python benchmarks/tables.py"
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, str]:
+    return tables.draw(ROOT / "benchmarks" / "results")
 
 
-def test_tables_of_the_server_are_up_to_date() -> None:
-    text = (ROOT / "docs" / "serve.md").read_text()
-    for name in ("load", "fuzz"):
-        table = TABLES[f"render_{name}"](ROOT / "benchmarks" / "results")
-        assert f"\n{table}\n<!-- /{name} -->" in text, "run: python benchmarks/tables.py"
+@pytest.mark.parametrize("page", tables.PAGES)
+def test_page_is_up_to_date(page: str, drawn: dict[str, str]) -> None:
+    text = (ROOT / page).read_text()
+    marks = set(re.findall(r"^<!-- (.+?): written by benchmarks/tables.py -->$", text, re.M))
+    assert marks
+    for name in marks:
+        assert f"\n{drawn[name]}\n<!-- /{name} -->" in text, "run: python benchmarks/tables.py"
+
+
+def test_the_line_of_scores_says_what_the_table_says(drawn: dict[str, str]) -> None:
+    """README.md has the first row of either table of the model card."""
+    rows = [line.split(" | ") for line in drawn["scores"].splitlines() if "**all**" in line]
+    for _, fakes, auc, *_ in rows:
+        assert f"**{auc}**" in drawn["score"]
+        assert f"({fakes} forged" in drawn["score"]
+    assert len(rows) == 2

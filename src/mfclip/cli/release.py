@@ -94,11 +94,12 @@ def release(
         )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_weights(out).card.bands("whole"))
+    show_verdicts(read_weights(out).card.bands("whole"))
     typer.echo(f"weights, card and evaluations: {out}")
 
 
-def _show_verdicts(bands: Bands) -> None:
+def show_verdicts(bands: Bands) -> None:
+    """Print what the verdicts mean, and how often they err on each split."""
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
