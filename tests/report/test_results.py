@@ -12,6 +12,7 @@ import pytest
 
 from mfclip.card import Bands
 from mfclip.errors import ConfigError
+from mfclip.predict import schema
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import (
@@ -36,6 +37,7 @@ FAKE = Prediction(
     height=200,
     sha256="ab",
     warnings=("small",),
+    unreliable=("small",),
 )
 MOMENTS = (FrameScore(3, 0.1204, 0.75, Box(1, 2, 31, 42)), FrameScore(9, 61.5, 0.25, None))
 TRACK = Track(2, MOMENTS, KINDS)
@@ -57,7 +59,10 @@ VIDEO = VideoPrediction(
     warnings=("dark",),
 )
 RESULTS: list[AnyResult] = [
-    *(Failure("z.jpg", "empty"), VIDEO, Skipped("notes.txt", "no image"), FAKE),
+    Failure("z.jpg", "empty"),
+    VIDEO,
+    Skipped("notes.txt", "no image"),
+    FAKE,
     Failure(None, 'odd "array"'),
 ]
 PREDICTION = {
@@ -79,7 +84,7 @@ PREDICTION = {
     "height": 200,
     "sha256": "ab",
     "warnings": ["small"],
-    "unreliable": [],
+    "unreliable": ["small"],
 }
 
 FIRST = {
@@ -144,7 +149,9 @@ def test_schema_2_is_written_out_in_full() -> None:
     }
 
 
-@pytest.mark.parametrize("results", [[], RESULTS, [FAKE, FAKE], [VIDEO, VIDEO, FAKE], RESULTS[:1]])
+@pytest.mark.parametrize(
+    "results", [[], RESULTS, [FAKE, FAKE], [VIDEO, VIDEO, FAKE], RESULTS[:1], RESULTS[2:3]]
+)
 def test_streamed_json_is_the_json_of_all_results(results: list[AnyResult]) -> None:
     assert json.loads(streamed(results, {"name": "m"})) == to_json(results, {"name": "m"})
 
@@ -175,7 +182,7 @@ GROUPS: list[list[AnyResult]] = [
     [replace(FAKE, path=NAMES[0])] * 2,
     [Failure(NAMES[1], "two\nlines")],
     [replace(VIDEO, path=NAMES[2])],
-    [replace(FAKE, path=NAMES[3], score=0.9, face=Box(1, 2, 3, 4))] * 3,
+    [replace(FAKE, path=NAMES[3], score=0.9, face=Box(1, 2, 3, 4), unreliable=())] * 3,
     [Skipped(NAMES[4], "no image")],
 ]
 
@@ -213,7 +220,7 @@ def test_rows_hold_what_the_records_say(tmp_path: Path) -> None:
     kept = [
         {k: v for k, v in row.items() if k not in {"record", "run", "num_faces"}} for row in rows
     ]
-    assert kept == [json.loads(json.dumps(result.to_json())) for result in results]
+    assert kept == [json.loads(json.dumps(schema.to_json(result))) for result in results]
     assert [row.get("num_faces") for row in rows] == [2, 2, None, None, 3, 3, 3, None]
     write_rows(tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="", errors="surrogateescape") as file:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mfclip.predict.prediction import Failure
     from mfclip.predict.predictor import Predictor
     from mfclip.predict.video_prediction import AnyResult
-    from mfclip.report.pdf import PdfReport
     from mfclip.report.report import Report
     from mfclip.report.results import JsonResults, ResultRows
 
@@ -299,37 +298,37 @@ def _open_json(path: Path | None, model: Mapping[str, Any]) -> Iterator[JsonResu
 
 
 @contextmanager
-def _open_page(path: Path, predictor: Predictor) -> Iterator[Report | PdfReport]:
+def _open_page(path: Path, predictor: Predictor) -> Iterator[Report]:
     """Open the report; it is written when all is judged, or when that is interrupted."""
     from mfclip.runtime.whole_file import write_whole  # noqa: PLC0415
 
-    page = _open_report(path, predictor)
+    page, is_pdf = _open_report(path, predictor), path.suffix.lower() == ".pdf"
     with write_whole(path) as file:
         try:
             yield page
         except KeyboardInterrupt:
-            page.save(file.buffer)
+            page.save(file.buffer, pdf=is_pdf)
             _keep_aside(file, path)
             raise
-        page.save(file.buffer)
+        page.save(file.buffer, pdf=is_pdf)
 
 
-def _open_report(path: Path, predictor: Predictor) -> Report | PdfReport:
-    """Choose the form by the ending; the heat map needs the weights, not an exported graph."""
+def _open_report(path: Path, predictor: Predictor) -> Report:
+    """Begin a report; the heat map needs the weights, not an exported graph."""
     from mfclip.errors import WeightsError  # noqa: PLC0415
-    from mfclip.report.pdf import PdfReport  # noqa: PLC0415
-    from mfclip.report.report import Report  # noqa: PLC0415
+    from mfclip.report.report import Report, load_printer  # noqa: PLC0415
     from mfclip.report.views import draw_heat  # noqa: PLC0415
 
-    form = PdfReport if path.suffix.lower() == ".pdf" else Report
+    if path.suffix.lower() == ".pdf":
+        load_printer()  # if it is missing, say so before anything is judged
     try:
         show_heat = partial(draw_heat, predictor.detector)
     except WeightsError:
-        return form(predictor.describe())
-    return form(predictor.describe(), show_heat=show_heat)
+        return Report(predictor.describe())
+    return Report(predictor.describe(), show_heat=show_heat)
 
 
-def _add_to_page(page: Report | PdfReport, predictor: Predictor, result: AnyResult) -> None:
+def _add_to_page(page: Report, predictor: Predictor, result: AnyResult) -> None:
     from mfclip.predict.prediction import Skipped  # noqa: PLC0415
     from mfclip.predict.video import look_closer  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415

@@ -99,13 +99,14 @@ class ResultTable:
         return f"left out, neither image nor video: {self.num_skipped} {files}: {listed}{rest}"
 
     def _show_tables(self, console: Console) -> None:
-        from mfclip.predict.kinds import describe_kinds  # noqa: PLC0415
+        from mfclip.report.wording import Words  # noqa: PLC0415
 
+        words = Words()
         shown: list[Prediction | VideoPrediction] = [*self._shown, *self._videos]
         if not console.is_terminal:  # a file or a pipe: keep each result on one line
             console.width = 40 + max(90, *(80 + len(p.path or "") for p in shown))
         if self._shown:
-            console.print(_table(self._shown))
+            console.print(_table(self._shown, self.model))
         if self._videos:
             console.print(make_video_table(self._videos, console))
         self._show_notes(console)
@@ -114,9 +115,10 @@ class ResultTable:
             (self.video_counts, self._videos, "video"),
         ):
             _show_counts(console, counts, len(rows), name)
-        rule = shown[0].bands.explain()
-        console.print(f"{rule} A score is evidence, not proof.", highlight=False)
-        if (told := describe_kinds(self.model)) and any(map(_indication, self._shown)):
+        rule = words.bands(shown[0].bands, origin=True)
+        console.print(f"{rule} {words('page.evidence')}", highlight=False)
+        if any(_indication(one, self.model) for one in self._shown):
+            told = " ".join((words("kinds.remark"), *words.kind_hits(self.model)))
             console.print(told, style="dim", highlight=False, markup=False)
         for heading, key in (("Limits", "limits"), ("Licence", "licence")):
             if text := self.model.get(key):
@@ -143,7 +145,7 @@ def _show_counts(console: Console, counts: Mapping[str, int], num_rows: int, nam
     console.print(f"{total} {name}{'s' * (total > 1)} judged: {called}.{more}", highlight=False)
 
 
-def _table(predictions: list[Prediction]) -> Table:
+def _table(predictions: list[Prediction], model: Mapping[str, Any]) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -161,7 +163,7 @@ def _table(predictions: list[Prediction]) -> Table:
             Text(_name(prediction)),
             f"{prediction.score:.3f}",
             Text(prediction.verdict, style=colour),
-            Text(_indication(prediction)),
+            Text(_indication(prediction, model)),
             Text(f"at {patch.left},{patch.top}" if patch else ""),
         )
     return table
@@ -173,14 +175,15 @@ def _name(prediction: Prediction) -> str:
     return f"{name} (face at {face.left},{face.top})" if face else name
 
 
-def _indication(prediction: Prediction) -> str:
-    """Name the most similar kind of forgery on each level, for a face called fake."""
-    from mfclip.report.wording import words  # noqa: PLC0415
+def _indication(prediction: Prediction, model: Mapping[str, Any]) -> str:
+    """Name the most similar kind of forgery on each level that is worth naming."""
+    from mfclip.report.wording import Words, likely_kinds  # noqa: PLC0415
 
-    if prediction.verdict != "fake":
-        return ""
-    kinds = [prediction.likely_kind(level) for level in ("manipulation", "family", "generator")]
-    return ", ".join(f"{words(kind)} {kind.probability:.0%}" for kind in kinds if kind)
+    words, found = Words(), likely_kinds(prediction, model)
+    kinds = [
+        next((kind for kind in ranked if kind.name != "real"), None) for ranked in found.values()
+    ]
+    return ", ".join(f"{words.kind(k.name)} {words.percent(k.probability)}" for k in kinds if k)
 
 
 def _printable(text: str) -> str:

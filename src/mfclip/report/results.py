@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from mfclip import __version__
 from mfclip.errors import ConfigError
+from mfclip.predict import schema
 from mfclip.predict.prediction import SCHEMA, Failure, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, VideoPrediction
 from mfclip.runtime.whole_file import lock
@@ -35,10 +36,10 @@ def to_json(results: Sequence[AnyResult], model: Mapping[str, Any]) -> dict[str,
     return {
         "schema": SCHEMA,
         "model": dict(model),
-        "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
-        "videos": [r.to_json() for r in results if isinstance(r, VideoPrediction)],
-        "errors": [r.to_json() for r in results if isinstance(r, Failure)],
-        "skipped": [r.to_json() for r in results if isinstance(r, Skipped)],
+        "predictions": [schema.to_json(r) for r in results if isinstance(r, Prediction)],
+        "videos": [schema.to_json(r) for r in results if isinstance(r, VideoPrediction)],
+        "errors": [schema.to_json(r) for r in results if isinstance(r, Failure)],
+        "skipped": [schema.to_json(r) for r in results if isinstance(r, Skipped)],
     }
 
 
@@ -61,14 +62,14 @@ class JsonResults:
     def add(self, result: AnyResult) -> None:
         """Write a prediction, or keep a video or an error for the end."""
         if isinstance(result, Failure):
-            self._errors.append(result.to_json())
+            self._errors.append(schema.to_json(result))
             return
         if isinstance(result, Skipped):
-            self._skipped.append(result.to_json())
+            self._skipped.append(schema.to_json(result))
             return
         is_video = isinstance(result, VideoPrediction)
         kind, file = ("videos", self._videos) if is_video else ("faces", self._file)
-        file.write(self._separators[kind] + _dump(result.to_json()))
+        file.write(self._separators[kind] + _dump(schema.to_json(result)))
         self._separators[kind] = ",\n"
 
     def close(self) -> None:
@@ -209,7 +210,7 @@ class ResultRows:
         if isinstance(result, Prediction):
             record["num_faces"] = num_faces
         if not self._is_csv:
-            return _dump({**record, **result.to_json()}) + "\n"
+            return _dump({**record, **schema.to_json(result)}) + "\n"
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
         writer.writerow({**record, **_cells(result)})
@@ -326,7 +327,7 @@ def _cells(result: AnyResult) -> dict[str, Any]:
     if result.verdict == "fake":  # as in the table: for no other verdict is a kind named
         likely = {level: result.likely_kind(level) for level in KIND_LEVELS}
         cells |= {level: kind.name for level, kind in likely.items() if kind}
-    sides = result.face.to_json() if result.face else {}
+    sides = asdict(result.face) if result.face else {}
     return cells | {f"face_{side}": value for side, value in sides.items()}
 
 
