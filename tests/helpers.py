@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import warnings
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -169,3 +169,9 @@ def _declare_torchvision_operators() -> None:
     for operator, schema in schemas.items():
         if not hasattr(torch.ops.torchvision, operator):
             torch.library.define(f"torchvision::{operator}", schema)
+
+
+def value_type(parameter: Any) -> Any:
+    """Type of one value of a command's option or argument; of a list that of its entries."""
+    asked = parameter.type_descriptor.annotation
+    return get_args(asked)[0] if get_origin(asked) is list else asked

@@ -9,27 +9,30 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 import mfclip
+from helpers import value_type
 from mfclip.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "mfclip"
 
 LAYERS = {
-    **dict.fromkeys(["labels", "config", "errors", "batch", "weights", "card", "checkpoints"], 0),
+    **dict.fromkeys(["labels", "config", "errors", "batch", "card"], 0),
     **dict.fromkeys(["layers", "runtime"], 1),
-    **dict.fromkeys(["model", "baselines", "media"], 2),
-    **dict.fromkeys(["detectors", "data"], 3),
-    **dict.fromkeys(["engines", "datasets", "published"], 4),
-    **dict.fromkeys(["evaluate", "predict"], 5),
-    **dict.fromkeys(["train", "report"], 6),
-    **dict.fromkeys(["serve", "experiment"], 7),
-    "cli": 8,
-    "__main__": 9,
+    "weights": 2,
+    **dict.fromkeys(["model", "baselines", "media", "checkpoints"], 3),
+    **dict.fromkeys(["detectors", "data"], 4),
+    **dict.fromkeys(["engines", "datasets", "published"], 5),
+    **dict.fromkeys(["evaluate", "predict"], 6),
+    **dict.fromkeys(["train", "report"], 7),
+    **dict.fromkeys(["serve", "experiment"], 8),
+    "cli": 9,
+    "__main__": 10,
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -85,8 +88,9 @@ def test_decoders_are_told_which_format_to_expect(file: Path) -> None:
 
 def test_public_names() -> None:
     assert set(mfclip.__all__) == {
-        "Labels", "MFCLIP", "Manifest", "Predictor", "RunConfig", "SamplePairAttention",
-        "create_model", "load_config", "load_detector", "read_manifest", "tokenize",
+        "Failure", "Labels", "MFCLIP", "Manifest", "Prediction", "Predictor", "RunConfig",
+        "SamplePairAttention", "create_model", "judge_video", "load_config", "load_detector",
+        "read_manifest", "tokenize",
     }  # fmt: skip
     assert all(getattr(mfclip, name) is not None for name in mfclip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -113,13 +117,61 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
         for name in ("train", "evaluate")
     }
     assert options["train"] == {
-        "--config", "--set", "--out", "--device", "--seed", "--resume", "--profile",
-        "--max-steps",
+        "--config", "--manifest", "--set", "--out", "-o", "--device", "--seed", "--resume",
+        "--profile", "--max-steps",
     }  # fmt: skip
     assert options["evaluate"] == {
-        "--manifest", "--weights", "--out", "--split", "--fit-split", "--set", "--device",
-        "--engine", "--precision", "--unit", "--pool",
+        "--manifest", "--root", "--weights", "--out", "-o", "--split", "--fit-split", "--set",
+        "--device", "--engine", "--precision", "--unit", "--pool",
     }  # fmt: skip
+
+
+OF_OTHER_MEANING = {("data reconstruct", "--weights"), ("export", "--precision")}
+"""Options that only share a name: weights of a generator, a precision to convert to."""
+
+
+def _commands() -> dict[str, Any]:
+    """Every command by its words, e.g. ``data scan``."""
+    tree = {"": get_command(app)}
+    while groups := {words: each for words, each in tree.items() if hasattr(each, "list_commands")}:
+        for words, group in groups.items():
+            del tree[words]
+            for word in group.list_commands(None):
+                tree[f"{words} {word}".strip()] = group.get_command(None, word)
+    return tree
+
+
+def test_what_several_commands_ask_for_is_asked_for_alike() -> None:
+    """One name, one short form and one type of value."""
+    found: dict[str, dict[str, set[Any]]] = {}
+    asked = [(name, each) for name, command in _commands().items() for each in command.params]
+    for command, parameter in asked:
+        if (command, parameter.opts[0]) in OF_OTHER_MEANING:
+            continue
+        # an argument is no option of that name: `data scan` takes the root of a data set
+        seen = found.setdefault(parameter.opts[0], {"opts": set(), "type": set()})
+        seen["opts"].add(tuple(parameter.opts))
+        seen["type"].add(value_type(parameter))
+    assert found["--out"]["opts"] == {("--out", "-o")}
+    for name in ("--manifest", "--weights", "--root", "--split", "--device", "--engine",
+                 "--precision", "--seed", "--set", "--workers", "--threshold", "--batch-size",
+                 "--config"):  # fmt: skip
+        assert len(found[name]["opts"]) == 1, name
+        assert len(found[name]["type"]) == 1, name
+    assert found["--frames"]["opts"] == {("--frames",), ("--frames", "--num-frames")}
+
+
+def test_options_are_explained_alike() -> None:
+    """What has one meaning has one text; ``serve`` and ``figure`` have reasons for their own."""
+    texts: dict[str, set[str]] = {}
+    for name, command in _commands().items():
+        if name in {"serve", "experiment figure"}:
+            continue
+        for parameter in command.params:
+            if (name, parameter.opts[0]) not in OF_OTHER_MEANING:
+                texts.setdefault(parameter.opts[0], set()).add(getattr(parameter, "help", "") or "")
+    for option in ("--weights", "--root", "--device", "--workers", "--precision", "--threshold"):
+        assert len(texts[option]) == 1, option
 
 
 def test_terms_of_what_is_shipped_name_files_that_exist() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from helpers import KINDS, SIZES, SLOW, assert_close, fill, pictures, tiny_batch
+from mfclip import detectors
 from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.detectors import (
@@ -204,5 +205,36 @@ def test_a_folder_gives_its_saved_or_its_best_weights(tmp_path: Path) -> None:
 def test_names_that_are_neither_files_nor_hub_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no weights at .*absent\.safetensors"):
         load_detector(tmp_path / "absent.safetensors")
-    with pytest.raises(WeightsError, match="no weights file and no reachable hub model named"):
+    with pytest.raises(WeightsError, match=r"no weights at not a hub id!; expected a \.safe"):
         find_weights("not a hub id!")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("runs/frist", "no weights at runs/frist; did you mean 'runs/first'?"),
+        ("runs/other", "no weights at runs/other; expected a .safetensors file, a run's folder or"),
+        ("frist", "no weights at frist; expected"),
+        ("runz", "no weights at runz; did you mean 'runs'?"),
+        ("runs/first/deep/down", "no weights at runs/first/deep/down; expected"),
+    ],
+)
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub was asked for `runs/frist` for 28 seconds."""
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detectors, "_download", lambda *_: pytest.fail("asked the hub"))
+    with pytest.raises(WeightsError) as caught:
+        find_weights(name)
+    assert str(caught.value).startswith(told)
+
+
+def test_hub_ids_are_asked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(detectors, "_download", lambda *words: asked.append(words) or Path("x"))
+    for name in ("owner/name", "owner/name:small.safetensors"):
+        assert find_weights(name) == Path("x")
+    assert asked == [("owner/name",), ("owner/name", "small.safetensors")]

@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from mfclip.model.mfclip import MFCLIP
     from mfclip.model.spa import SamplePairAttention
     from mfclip.model.tokenizer import tokenize
+    from mfclip.predict.prediction import Failure, Prediction
     from mfclip.predict.predictor import Predictor
+    from mfclip.predict.video import judge_video
 
 __version__ = "0.2.0"
 
 _HOME = {
+    "Failure": "predict.prediction",
     "MFCLIP": "model.mfclip",
     "Labels": "labels",
     "Manifest": "data.manifest",
+    "Prediction": "predict.prediction",
     "Predictor": "predict.predictor",
     "RunConfig": "config",
     "SamplePairAttention": "model.spa",
     "create_model": "model.build",
+    "judge_video": "predict.video",
     "load_config": "config",
     "load_detector": "detectors",
     "read_manifest": "data.manifest",
@@ -37,12 +42,15 @@ _HOME = {
 
 __all__ = [
     "MFCLIP",
+    "Failure",
     "Labels",
     "Manifest",
+    "Prediction",
     "Predictor",
     "RunConfig",
     "SamplePairAttention",
     "create_model",
+    "judge_video",
     "load_config",
     "load_detector",
     "read_manifest",

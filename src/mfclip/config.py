@@ -360,10 +360,35 @@ def _parse_value(text: str) -> object:
 def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(known_keys()), n=1, cutoff=0.4)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        return f"unknown key '{key}'{hint}"
+        return f"unknown key '{key}'; {_advise(key)}"
     return f"key '{key}': {problem['msg'].lower()}, but got {problem['input']!r}"
+
+
+def _advise(key: str) -> str:
+    """Name the key or table that an unknown one is likely to mean, else those it could be.
+
+    Example:
+        >>> _advise("trian"), _advise("trian.lr"), _advise("batch_size")
+        ("did you mean 'train'?", "did you mean 'train.lr'?", "did you mean 'train.batch_size'?")
+    """
+    keys = [*known_keys()]
+    names = keys + sorted({key.rpartition(".")[0] for key in keys} - {""})
+    table, _, leaf = key.rpartition(".")
+    # a misspelt word in its own table, else the right word in no or another table, else both
+    siblings = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == table}
+    anywhere: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: name.count(".")):
+        anywhere.setdefault(name.rpartition(".")[2], name)
+    for words, word, cutoff in (
+        (siblings, leaf, 0.6),
+        ({name: name for name in names}, key, 0.85),
+        (anywhere, leaf, 0.8),
+    ):
+        if near := difflib.get_close_matches(word, words, n=1, cutoff=cutoff):
+            return f"did you mean '{words[near[0]]}'?"
+    if table and siblings:
+        return f"[{table}] holds {', '.join(siblings)}"
+    return f"there are {', '.join(name for name in names if '.' not in name)}"
 
 
 def _lines(tree: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:

@@ -7,6 +7,8 @@ Adding one: a file in `baselines` with `forward(images) -> logits` and `loss(bat
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
@@ -361,11 +363,22 @@ def find_weights(weights: str | Path | None) -> Path:
                 raise WeightsError("this build of mfclip carries no weights; name some")
             return path
     path = Path(weights)
-    if named := re.fullmatch(r"([\w.-]+/[\w.-]+):(.+\.safetensors)", str(weights)):
-        return _download(*named.groups())
-    if path.suffix == ".safetensors" or path.exists():
+    if path.exists():
         return _find_in_folder(path) if path.is_dir() else path
-    return _download(str(weights))
+    hub_id = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::(.+\.safetensors))?", str(weights))
+    if path.suffix == ".safetensors" and not (hub_id and hub_id[2]):
+        return path
+    # The hub is asked, again and again while it does not answer, only for what can be no path.
+    if hub_id and not path.parent.is_dir():
+        return _download(*filter(None, hub_id.groups()))
+    near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
+    hint = f"; did you mean '{path.with_name(near[0])}'?" if near else ""
+    expected = "; expected a .safetensors file, a run's folder or a hub id (owner/name)"
+    raise WeightsError(f"no weights at {weights}{hint or expected}")
+
+
+def _names_in(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
 
 
 def _find_in_folder(folder: Path) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from mfclip.card import Card, read_card
 from mfclip.errors import MissingExtraError, WeightsError
+from mfclip.runtime.whole_file import write_bytes
 
 FORMAT = "mfclip-1"
 
@@ -62,18 +62,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     """
     from safetensors.torch import save  # noqa: PLC0415 - keeps the import of mfclip light
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     whole = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-    data = save(whole, dict(metadata))
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, save(whole, dict(metadata)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -84,7 +84,7 @@ def test_pack_writes_every_face_of_each_split_once(made_faces: Path, tmp_path: P
         (("doctor", "absent.csv"), ManifestError, r"no manifest at absent\.csv"),
         (("doctor", "M", "--source", "celeb"), ConfigError, "celebdf_v2.*but got 'celeb'"),
         (("audit", "M", "--train", "train"), ManifestError, "name the other one"),
-        (("show", "M", "-o", "sheet.jpg"), ConfigError, r"end in \.png, but got 'sheet\.jpg'"),
+        (("show", "M", "-o", "sheet.jpg"), ConfigError, r"ending in \.png, but got 'sheet\.jpg'"),
         (("pack", "M", "-o", "O", "--split", "dev"), ManifestError, "no sample is in split 'dev'"),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_folder_in_the_place_of_the_file_is_refused(
     given = {"M": str(made_faces), "ROOT": str(tmp_path)}
     command = ["data", *(given.get(word, word) for word in words)]
     result = CliRunner().invoke(app, [*command, "--out", str(out)])
-    with pytest.raises(ConfigError, match=r"to be a file, but .* is a folder"):
+    with pytest.raises(ConfigError, match=r"the file to write, .* but that is a folder"):
         raise result.exception or AssertionError(result.output)
 
 

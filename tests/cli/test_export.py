@@ -39,13 +39,15 @@ def test_exported_weights_predict_and_evaluate(
     weights: Path, tmp_path: Path, made_faces: Path
 ) -> None:
     out = tmp_path / "model.onnx"
-    said = _run("export", weights, "--to", "onnx", "--out", out)
+    said = _run("export", "--weights", weights, "--to", "onnx", "--out", out)
     assert "scores differ by at most" in said
     picture = made_faces.parent / "0.png"
     scores = {}
     for name, source in (("plain", weights), ("exported", out)):
-        _run("predict", picture, "--whole", "--weights", source, "--json", tmp_path / name)
-        document = json.loads((tmp_path / name).read_text())
+        _run(
+            "predict", picture, "--whole", "--weights", source, "--json", tmp_path / f"{name}.json"
+        )
+        document = json.loads((tmp_path / f"{name}.json").read_text())
         scores[name] = document["predictions"][0]["score"]
         assert document["model"]["engine"] == ("torch" if name == "plain" else "onnx")
         options = ["--set", "evaluate.bootstrap=0", "--out", tmp_path / f"{name}-metrics"]

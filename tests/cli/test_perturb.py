@@ -40,7 +40,7 @@ def test_writes_the_asked_cells_of_one_split(manifest: Path, tmp_path: Path) -> 
     written = np.asarray(Image.open(out / "GB-5" / "b.png"))
     source = np.asarray(Image.open(tmp_path / "b.png"))
     np.testing.assert_array_equal(written, perturb_image(source, "GB", 5, seed=0))
-    assert "8 pictures written, 0 kept" in result.output
+    assert "8 images written, 0 kept" in result.output
     assert "BW left 2 files unchanged" in result.output
 
 

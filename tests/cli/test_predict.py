@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,12 +22,14 @@ from typer.testing import CliRunner, Result
 
 from mfclip.card import read_card
 from mfclip.cli.demo import demo
-from mfclip.cli.predict import MAX_NOTES, predict
+from mfclip.cli.predict import predict
+from mfclip.cli.result_table import MAX_NOTES
 from mfclip.config import build_config
 from mfclip.detectors import save_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_mfclip
+from mfclip.predict import mixed
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.schema import to_json
@@ -188,20 +196,23 @@ def test_a_report_that_ends_in_pdf_is_one(folder: Path, weights: str) -> None:
     assert data.count(b"/Subtype /Image") == 5  # picture, model input, heat map, patch, noise
 
 
-@pytest.mark.parametrize("option", ["--json", "--report"])
+OUTPUTS = [("--json", "json"), ("--report", "html"), ("--out", "jsonl"), ("--out", "csv")]
+
+
+@pytest.mark.parametrize(("option", "ending"), OUTPUTS)
 def test_an_output_that_cannot_be_written_is_one_clear_line(
-    folder: Path, weights: str, option: str
+    folder: Path, weights: str, option: str, ending: str
 ) -> None:
     (folder / "file").touch()
-    done = run("in/sub", "--whole", "--weights", weights, option, "file/r")
+    done = run("in/sub", "--whole", "--weights", weights, option, f"file/r.{ending}")
     assert isinstance(done.exception, ConfigError)
-    expected = "cannot write file/r: file is a file, not a folder; choose another place"
+    expected = "cannot write file: it is a file, not a folder; choose another place"
     assert str(done.exception).startswith(expected)
 
 
-@pytest.mark.parametrize("option", ["--json", "--report"])
+@pytest.mark.parametrize(("option", "ending"), OUTPUTS)
 def test_an_output_is_tried_before_the_pictures_are_judged(
-    folder: Path, weights: str, option: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, weights: str, option: str, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "file").touch()
     opened: list[object] = []
@@ -212,9 +223,9 @@ def test_an_output_is_tried_before_the_pictures_are_judged(
         return original(path, *rest, **named)
 
     monkeypatch.setattr(os, "open", watched)
-    run("in/sub/a.png", "--whole", "--weights", weights, option, "file/r")
+    run("in/sub/a.png", "--whole", "--weights", weights, option, f"file/r.{ending}")
     assert "a.png" not in opened
-    run("in/sub/a.png", "--whole", "--weights", weights, option, "new/r")
+    run("in/sub/a.png", "--whole", "--weights", weights, option, f"new/r.{ending}")
     assert "a.png" in opened
 
 
@@ -244,7 +255,8 @@ def test_demo_refuses_a_folder_it_cannot_write(folder: Path, weights: str) -> No
     for out in ("file", "file/below"):
         done = CliRunner().invoke(app, ["demo", "--out", out, "--weights", weights])
         assert isinstance(done.exception, ConfigError)
-        assert str(done.exception).startswith(f"cannot write {out}/pictures: file is a file")
+        assert str(done.exception).startswith(f"cannot write {out}: ")
+        assert "is a file, not a folder" in str(done.exception)
 
 
 def test_help_states_the_exit_status() -> None:
@@ -276,3 +288,180 @@ def test_demo_judges_every_picture_of_its_manifest(folder: Path, weights: str) -
         assert f"<h3>{name}</h3>" in page or f"/{name}," in page
     reals = sum(",real," in row for row in rows)
     assert done.stdout.count("right") == len(rows) - reals  # threshold 0 calls everything fake
+
+
+def test_demo_gives_the_scores_that_predict_gives(folder: Path, weights: str) -> None:
+    """Once the demo took whole images as faces, and README's next command did not."""
+    done = CliRunner().invoke(app, ["demo", "--out", "demo", "--weights", weights])
+    assert "The same scores for these files: mfclip predict demo/pictures" in done.stdout
+    table = [line.split() for line in done.stdout.splitlines() if ".jpg" in line]
+    shown = [(cells[0], next(cell for cell in cells if "." in cell[:2])) for cells in table]
+    found = run("demo/pictures/real", "demo/pictures/fake", "--weights", weights, "--json", "-")
+    judged = {
+        Path(entry["path"]).name: f"{entry['score']:.3f}"
+        for entry in json.loads(found.stdout)["predictions"]
+    }
+    assert dict(shown) == judged
+    assert len(shown) == 10
+
+
+ROWS = {"jsonl": lambda text: [json.loads(line) for line in text.splitlines()][1:],
+        "csv": lambda text: list(csv.DictReader(io.StringIO(text)))}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ROWS)
+def test_every_input_has_a_row(folder: Path, weights: str, ending: str) -> None:
+    out = folder / f"new/rows.{ending}"
+    done = run("in", "--whole", "--weights", weights, "--out", str(out), "--json", "r.json")
+    assert done.exit_code == 1
+    rows = ROWS[ending](out.read_text())
+    document = json.loads((folder / "r.json").read_text())
+    scores = {entry["path"]: entry["score"] for entry in document["predictions"]}
+    errors = {entry["path"]: entry["error"] for entry in document["errors"]}
+    assert {r["path"]: float(r["score"]) for r in rows if r["record"] == "prediction"} == scores
+    assert {r["path"]: r["error"] for r in rows if r["record"] == "error"} == errors
+    assert [r["path"] for r in rows] == [
+        "in/b[red].png", "in/empty.jpg", "in/gone.jpg", "in/sub/a.png", "in/text.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ROWS)
+@pytest.mark.parametrize("judged", [0, 1, 3])
+def test_an_interrupted_run_goes_on_to_the_same_file(
+    folder: Path, weights: str, ending: str, judged: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["in", "--whole", "--weights", weights, "--batch-size", "1", "--out"]
+    run(*command, f"whole.{ending}")
+    with monkeypatch.context() as patched:
+        interrupt_after(judged, patched)
+        done = run(*command, f"cut.{ending}")
+    assert done.exit_code == 130
+    assert "the same command with --resume goes on" in done.stderr
+    cut = (folder / f"cut.{ending}").read_text()
+    assert (folder / f"whole.{ending}").read_text().startswith(cut)
+    assert len(ROWS[ending](cut)) == max(judged - 1, 0)  # the last input may have more faces
+    again = run(*command, f"cut.{ending}")
+    assert "cut." in str(again.exception)
+    assert "--resume goes on with it" in str(again.exception)
+    assert (folder / f"cut.{ending}").read_text() == cut
+    done = run(*command, f"cut.{ending}", "--resume")
+    assert (folder / f"cut.{ending}").read_text() == (folder / f"whole.{ending}").read_text()
+    assert done.exit_code == 1
+    done = run(*command, f"cut.{ending}", "--resume")  # nothing is left
+    assert "5 files were looked at before, 3 of them not judged" in done.stderr
+    assert done.exit_code == 1
+    for more in (["--threshold", "0.5"], ["--frames", "3"]):
+        done = run(*command, f"cut.{ending}", "--resume", *more)
+        assert "holds results of other weights or settings" in str(done.exception)
+
+
+def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl+C come when so many results were given."""
+    original = mixed.judge_files
+
+    def judge_some(*rest: Any, **named: Any) -> Iterator[Any]:
+        for number, result in enumerate(original(*rest, **named)):
+            if number == count:
+                signal.raise_signal(signal.SIGINT)
+            yield result
+
+    monkeypatch.setattr(mixed, "judge_files", judge_some)
+
+
+def test_interrupted_documents_do_not_take_the_place_of_whole_ones(
+    folder: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["in", "--whole", "--weights", weights, "--json", "r.json", "--report", "r.html"]
+    run(*command)
+    before = (folder / "r.json").read_bytes(), (folder / "r.html").read_bytes()
+    interrupt_after(4, monkeypatch)
+    done = run(*command)
+    assert done.exit_code == 130
+    assert "r.interrupted.json and r.interrupted.html" in done.stderr
+    assert ((folder / "r.json").read_bytes(), (folder / "r.html").read_bytes()) == before
+    whole, cut = (json.loads((folder / f"r{n}.json").read_text()) for n in ("", ".interrupted"))
+    assert cut["predictions"] == whole["predictions"][:1]
+    assert cut["errors"] == whole["errors"]
+    assert (folder / "r.interrupted.html").read_text().count("<article") == 1
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "in", "r.html", "r.interrupted.html", "r.interrupted.json", "r.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_terminated_process_keeps_what_was_judged(folder: Path, weights: str) -> None:
+    """The real command, and the signal that batch systems send."""
+    original = folder / "in/sub/a.png"
+    for number in range(120):
+        shutil.copy(original, folder / f"in/sub/{number:03}.png")
+    command = [str(Path(sys.executable).with_name("mfclip")), "predict", "in/sub", "--whole"]
+    command += ["--weights", weights, "--batch-size", "1", "--engine", "torch", "--out"]
+    with subprocess.Popen([*command, "cut.jsonl"], cwd=folder, stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + 120
+            while not (folder / "cut.jsonl").exists() or count(folder / "cut.jsonl") < 5:
+                assert time.monotonic() < end, "five images were not judged in two minutes"
+                assert process.poll() is None, "it ended before it was told to"
+                time.sleep(0.01)
+            process.terminate()
+            told = process.communicate(timeout=60)[1].decode()
+        finally:
+            process.kill()
+    assert process.returncode == 143
+    assert "interrupted; cut.jsonl holds what was judged" in told
+    kept = count(folder / "cut.jsonl")
+    assert 5 <= kept < 122
+    for out, more in (("cut.jsonl", ["--resume"]), ("whole.jsonl", [])):
+        subprocess.run([*command, out, *more], cwd=folder, check=True, capture_output=True)
+    assert (folder / "cut.jsonl").read_bytes() == (folder / "whole.jsonl").read_bytes()
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def count(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
+
+
+def test_resume_is_for_rows_alone(folder: Path, weights: str) -> None:
+    for options in (["--json", "r.json"], [], ["--out", "r.json"]):
+        done = run("in", "--weights", weights, "--resume", *options)
+        assert "--resume goes on with --out FILE.jsonl or FILE.csv" in str(done.exception)
+    done = run("in", "--weights", weights, "--out", "r.json", "--json", "-")
+    assert "both ask for JSON" in str(done.exception)
+
+
+def test_rows_in_a_folder_that_is_searched_are_no_input(folder: Path, weights: str) -> None:
+    done = run("in/sub", "--whole", "--weights", weights, "--out", "in/sub/rows.jsonl")
+    assert done.exit_code == 0
+    assert [r["path"] for r in ROWS["jsonl"]((folder / "in/sub/rows.jsonl").read_text())] == [
+        "in/sub/a.png"
+    ]
+
+
+@pytest.mark.parametrize("option", ["--json r.json", "--report r.html", "--out r.csv --resume"])
+def test_a_command_is_given_again_where_its_results_lie_among_its_images(
+    folder: Path, weights: str, option: str
+) -> None:
+    """Every file of a folder is looked at, but results of an earlier run are no input."""
+    flag, name, *more = option.split()
+    os.mkfifo(folder / "in/sub/pipe.json")  # nor is it opened, which would wait for ever
+    for _ in range(2):
+        done = run("in/sub", "--whole", "--weights", weights, flag, f"in/sub/{name}", *more)
+        assert "error" not in done.stderr, done.stderr
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+    shutil.copy(folder / "in/sub/a.png", folder / f"in/sub/{name}")  # an image all the same
+    done = run("in/sub", "--weights", weights, flag, f"in/sub/{name}", *more)
+    assert "no input is ever overwritten" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("-", "the standard input is not read"), ("https://example.org/a.jpg", "not fetched")],
+)
+def test_what_other_programs_read_is_said_not_to_be_read(
+    folder: Path, weights: str, name: str, told: str
+) -> None:
+    done = run(name, "in/sub", "--whole", "--weights", weights)
+    assert f"not judged: {name}: " in done.stderr
+    assert told in done.stderr
+    assert done.exit_code == 1
+    assert "1 face judged" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from films import Brightness, Squares, draw, encode
 from mfclip.card import read_card
-from mfclip.cli.predict import judge
+from mfclip.cli.predict import Outputs, judge
 from mfclip.errors import ConfigError
 from mfclip.media.video import probe
 from mfclip.predict.predictor import Predictor
@@ -35,13 +36,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*names: str, **options: Any) -> Result:
     """Call `judge` with a predictor for squares in the place of one that is loaded."""
+    written = {name: options.pop(name, None) for name in ("out", "json", "report")}
     card = read_card({"resize": 16, "verdict": {"real_below": 0.3, "fake_from": 0.6}})
     predictor = Predictor(Brightness(), card, device="cpu", finder=Squares())
     app = typer.Typer()
 
     @app.command()
     def command() -> None:
-        raise typer.Exit(judge(predictor, list(names), **options))
+        outputs = Outputs.claim(list(names), resume=False, **written)
+        raise typer.Exit(judge(predictor, list(names), outputs, **options))
 
     return CliRunner().invoke(app, [])
 
@@ -105,10 +108,15 @@ def test_several_are_copied_to_a_folder_and_copies_are_not_judged(folder: Path) 
     [
         (["in"], "copy.mp4", "is one file, but several videos were named; name a folder"),
         (["in/photo.png"], "copy.mp4", "there is none among the files named"),
-        (["in/a.mkv"], "in/a.mkv", "is the video itself"),
-        (["in/a.mkv"], "copy.webm", "a copy's name ends in one of .m4v, .mkv, .mov, .mp4"),
+        (["in/a.mkv"], "in/a.mkv", "over in/a.mkv, which this command reads"),
+        (["in/a.mkv"], "copy.webm", "ending in .m4v, .mkv, .mov or .mp4, but got 'copy.webm'"),
         (["in/a.mkv"], "in/photo.png/copy.mp4", "it is a file, not a folder"),
-        (["in/a.mkv"], "in/photo.png", "it is a file, not a folder"),
+        (
+            ["in/a.mkv"],
+            "in/photo.png",
+            ".mov or .mp4, but got 'in/photo.png'",
+        ),
+        (["in/a.mkv"], "-", "followed by a folder, but got '-'"),
     ],
 )
 def test_a_copy_that_cannot_be_is_refused_before_anything_is_judged(
@@ -133,3 +141,24 @@ def test_a_film_whose_size_changes_is_judged_but_not_copied(folder: Path) -> Non
     assert "no copy: expected pictures of" in done.stderr
     assert "1 video judged" in done.stdout
     assert list((folder / "copies").iterdir()) == []
+
+
+def test_a_copy_is_never_written_over_a_video_that_is_judged(folder: Path) -> None:
+    """Twice into the folder of the videos: the first copies are inputs of the second run."""
+    run("in", annotate=Path("in"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert folder / "in/a-annotated.mp4" in before
+    assert run("in", annotate=Path("in")).exit_code == 1  # the broken one
+    assert {path: path.read_bytes() for path in before} == before
+    assert (folder / "in/a-annotated-annotated.mp4").exists()
+
+
+def test_a_row_for_every_film(folder: Path) -> None:
+    run("in", out=Path("rows.csv"))
+    rows = list(csv.DictReader((folder / "rows.csv").read_text().splitlines()))
+    assert [(row["path"], row["record"]) for row in rows] == [
+        ("in/a.mkv", "video"), ("in/broken.mp4", "error"), ("in/photo.png", "prediction"),
+        ("in/sub/a.mkv", "video"),
+    ]  # fmt: skip
+    assert [row["num_frames"] for row in rows] == ["6", "", "", "6"]
+    assert rows[0]["verdict"] == "fake"

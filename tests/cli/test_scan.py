@@ -57,7 +57,7 @@ def test_options_are_parsed_to_their_types() -> None:
     ("arguments", "message"),
     [
         (["genfaces", "x"], "did you mean 'genface'?"),
-        (["folders", "x", "--out", "m.txt"], "end in .parquet, .csv, .jsonl, but got 'm.txt'"),
+        (["folders", "x", "--out", "m.txt"], "ending in .parquet, .csv or .jsonl, but got 'm.txt'"),
         (["folders", "x", "--option", "group_by"], "expected --option KEY=VALUE"),
         (["folders", "x", "--option", "groupby=file"], "did you mean 'group_by'?"),
         (["folders", "x", "--option", "group_by=name"], "one of ['file', 'folder']"),

@@ -277,18 +277,23 @@ def test_faces(faces_manifest: Path) -> None:
     assert check_groups(manifest) == {}
 
 
-def test_a_table_of_ones_own_is_sent_to_scan_table(tmp_path: Path) -> None:
-    path = tmp_path / "mine.csv"
-    path.write_text("path,label\na.png,real\n")
-    with pytest.raises(
-        ManifestError, match=r"lacks .*manipulation.* mfclip data scan table \S*mine"
-    ):
+@pytest.mark.parametrize(
+    ("heading", "told"),
+    [
+        ("path,label", "lacks the column(s) manipulation, family, generator, split; expected "),
+        ("path;label;split", "has semicolons between its columns, not commas; expected path, "),
+        ("path\tlabel", "has tabs between its columns, not commas; expected path, "),
+    ],
+)
+def test_other_tables_are_sent_to_the_command_that_reads_them(
+    tmp_path: Path, heading: str, told: str
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text(f"{heading}\n0.jpg,real\n")
+    with pytest.raises(ManifestError) as caught:
         read_manifest(path)
-    path.write_text("path;label\na.png;real\n")
-    with pytest.raises(
-        ManifestError, match=r"separated by ';', a manifest's by commas.*scan table"
-    ):
-        read_manifest(path)
+    assert f"{path} {told}" in str(caught.value)
+    assert f"mfclip data scan table {path} --out manifest.csv" in str(caught.value)
 
 
 def framed(folder: Path, framing: Framing | None) -> Manifest:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from mfclip.errors import InputError
 from mfclip.evaluate import bootstrap
@@ -99,8 +100,28 @@ def test_resamples_of_one_class_are_counted() -> None:
         np.array([0.2, 0.8]), np.array([0, 1]), ["a", "b"], resamples=1000, seed=0
     )
     assert found["auc"].defined == pytest.approx(0.5, abs=0.05)
-    assert (found["auc"].low, found["auc"].high) == (1, 1)
+    assert (found["auc"].low, found["auc"].high) == (pytest.approx(0.025), 1)  # two groups at all
     assert found["brier"].defined == 1
+
+
+def test_a_figure_without_an_error_is_not_known_without_error() -> None:
+    """Seven faces that are all judged right: once 1.000 [1.000, 1.000]."""
+    scores, target = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 0.95]), np.array([0, 0, 0, 1, 1, 1, 1])
+    found = bootstrap_intervals(scores, target, list("abcdefg"), resamples=200, seed=0)
+    for name, count in (("accuracy", 7), ("auc", 3), ("balanced_accuracy", 3)):
+        exact = binomtest(count, count).proportion_ci(0.95, method="exact")
+        assert (found[name].low, found[name].high) == pytest.approx((exact.low, exact.high)), name
+    exact = binomtest(0, 3).proportion_ci(0.95, method="exact")
+    assert (found["eer"].low, found["eer"].high) == pytest.approx((exact.low, exact.high))
+    assert 0 < found["brier"].low < found["brier"].high < 0.1  # nothing is the matter with it
+
+
+def test_one_group_tells_nothing_of_others() -> None:
+    scores, target = np.array([0.1, 0.6, 0.7, 0.8]), np.array([0, 0, 1, 1])
+    found = bootstrap_intervals(scores, target, ["a"] * 4, resamples=20, seed=0)
+    assert math.isnan(found["accuracy"].low)
+    assert math.isnan(found["accuracy"].high)
+    assert found["accuracy"].defined == 1
 
 
 def test_one_class_gets_intervals_of_what_is_defined() -> None:

@@ -30,3 +30,9 @@ def test_the_interval_is_the_bootstrap_over_groups() -> None:
     pairs = (np.arange(40) % 20 // 2 + 10 * (np.arange(40) // 20)).astype(str)
     wider = balanced_share(right, kinds, pairs, 4000)
     assert wider["high"] - wider["low"] > 1.2 * (found["high"] - found["low"])
+
+
+def test_all_right_is_not_certain() -> None:
+    kinds, groups = np.array(["a", "a", "a", "b", "b"]), np.array(list("12345"))
+    found = balanced_share(np.ones(5, bool), kinds, groups, 200)
+    assert found == {"value": 1.0, "low": pytest.approx(0.025**0.5), "high": 1.0}

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,14 @@ def test_a_failed_write_leaves_the_old_table(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     good = Scores((frame("a.png", REAL, None, 0.5),))
     good.write(path)
-    damaged = frame("b.png", REAL, None, 0.1)
-    object.__setattr__(damaged, "labels", None)
-    with pytest.raises(AttributeError):
-        Scores((frame("a.png", REAL, None, 0.1), damaged)).write(path)
+    more = Scores(tuple(frame(f"{number}.png", REAL, None, 0.1) for number in range(1000)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            more.write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert read_scores(path) == good
     assert list(tmp_path.iterdir()) == [path]
 

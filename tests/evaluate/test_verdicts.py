@@ -125,7 +125,8 @@ def test_shares_without_faces_are_none() -> None:
     rates = verdict_rates(
         np.array([0.1, 0.2]), np.array([0, 0]), ["a", "b"], bands=(0.3, 0.7), resamples=5
     )
-    assert rates["false_alarm"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    # two groups without a false alarm: Clopper and Pearson's bound, not certainty
+    assert rates["false_alarm"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - 0.025**0.5)}
     assert rates["miss"] == {"value": None, "low": None, "high": None}
     assert rates["precision_fake"]["value"] is None
 
@@ -135,6 +136,17 @@ def test_wrong_use_is_refused() -> None:
         fit_bands(np.array([0.2]), np.array([1]), ["a"], threshold=0.5)
     with pytest.raises(ConfigError, match=r"below 0\.5, but got 0\.5"):
         fit_bands(np.array([0.2, 0.3]), np.array([1, 0]), ["a", "b"], threshold=0.5, max_error=0.5)
+
+
+def test_rates_without_an_error_rest_on_the_groups_of_their_class() -> None:
+    scores = np.array([0.1, 0.2, 0.2, 0.9, 0.9, 0.9, 0.9])
+    target, groups = np.array([0, 0, 0, 1, 1, 1, 1]), list("abbcdef")
+    rates = verdict_rates(scores, target, groups, bands=(0.4, 0.6), resamples=100)
+    bound = {count: 0.025 ** (1 / count) for count in (2, 4)}
+    assert rates["false_alarm"]["high"] == pytest.approx(1 - bound[2])
+    assert rates["miss"]["high"] == pytest.approx(1 - bound[4])
+    assert rates["precision_fake"]["low"] == pytest.approx(bound[2])
+    assert rates["precision_fake"]["high"] == 1
 
 
 def test_the_worst_source_of_real_faces_decides() -> None:

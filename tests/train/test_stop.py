@@ -61,7 +61,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(
         done = CliRunner().invoke(app, [*map(str, command), "--device", "cpu"])
     assert done.exit_code == status
     assert f"stopped by {number.name} after step 3 of 8" in done.stderr
-    assert "--resume goes on from it" in done.stderr
+    assert "with --resume goes on from the last checkpoint" in done.stderr
     assert signal.getsignal(number) is before
     train(config, tmp_path / "run", device="cpu", resume=True)
     train(config, tmp_path / "whole", device="cpu")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import ManifestArgument, Root, Seed, Split, Workers, count_workers
+from mfclip.cli.output import claim_file, files_of, refuse_unwritable
+from mfclip.cli.progress import Bars
 from mfclip.data.manifest import Manifest, read_manifest
 from mfclip.datasets.audit import LIMIT, Audit, verdict
 from mfclip.datasets.audit import audit as run_audit
@@ -24,23 +22,16 @@ from mfclip.datasets.doctor import Finding, exit_code
 from mfclip.datasets.doctor import doctor as run_doctor
 from mfclip.datasets.sources import SOURCES, Source
 from mfclip.errors import ConfigError
+from mfclip.runtime.whole_file import partial_file, write_whole
 
 SHOWN = 3
 """Examples printed below a finding; --json holds up to 100."""
 
 MARKS = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "info": "[dim]info[/]"}
 
-ManifestPath = Annotated[Path, typer.Argument(help="Manifest: .csv, .jsonl or .parquet.")]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder of relative paths; the manifest's own if omitted.")
-]
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="Processes; all cores if omitted, 0 works in this one.")
-]
-
 
 def doctor(
-    manifest: ManifestPath,
+    manifest: ManifestArgument,
     source: Annotated[
         str | None,
         typer.Option(help="Data set whose published counts and split are expected."),
@@ -56,13 +47,13 @@ def doctor(
     """
     known = None if source is None else _find_source(source)
     rows = read_manifest(manifest, root=root)
-    with _progress() as progress:
+    with Bars() as bars:
         findings = run_doctor(
             rows,
             expected=known.expected if known else None,
             official_groups=known.official_groups if known else False,
-            workers=_count(workers),
-            progress=progress,
+            workers=count_workers(workers),
+            progress=bars.tell,
         )
     code = exit_code(findings, strict=strict)
     if as_json:
@@ -74,71 +65,70 @@ def doctor(
 
 
 def audit(
-    manifest: ManifestPath,
+    manifest: ManifestArgument,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="HTML report to write; JSON lies beside it.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE.html", help="Report to write; the same as JSON beside it."
+        ),
     ] = Path("audit.html"),
     train: Annotated[
         str | None, typer.Option(help="Split to fit on; cross-validation by group if omitted.")
     ] = None,
     test: Annotated[str | None, typer.Option(help="Split to measure on.")] = None,
     limit: Annotated[
-        int, typer.Option(min=100, help="Pictures read at most, drawn alike from every class.")
+        int, typer.Option(min=100, help="Images read at most, drawn alike from every class.")
     ] = LIMIT,
     root: Root = None,
-    seed: Annotated[int, typer.Option(help="Of the folds and of the choice of pictures.")] = 0,
+    seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
     """Measure what a detector could cheat with: AUC of trivial features, for each generator.
 
-    Takes less than a minute a thousand pictures on two cores.
+    Takes less than a minute a thousand images on two cores.
     """
-    _check_ending(out, ".html")
     rows = read_manifest(manifest, root=root)
     figures = out.with_suffix(".json")
-    open_folder(out.parent)
+    claim_file("--out", out, [".html"], inputs=files_of(manifest, rows), beside=[figures])
     with refuse_unwritable(out, figures):
-        with _progress() as progress:
+        with Bars() as bars:
             result = run_audit(
                 rows,
                 train=train,
                 test=test,
                 limit=limit,
-                workers=_count(workers),
+                workers=count_workers(workers),
                 seed=seed,
-                progress=progress,
+                progress=bars.tell,
             )
-        out.write_text(render_report(result, _title(manifest)), encoding="utf-8")
-        figures.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
+        with write_whole(out) as file:
+            file.write(render_report(result, _title(manifest)))
+        with write_whole(figures) as file:
+            file.write(json.dumps(result.as_dict(), indent=2) + "\n")
     _print_verdict(result)
     typer.echo(f"report -> {out}")
 
 
 def show(
-    manifest: ManifestPath,
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write.")] = Path("sheet.png"),
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    columns: Annotated[int, typer.Option(min=1, max=64, help="Pictures a row.")] = 8,
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels a picture.")] = 128,
+    manifest: ManifestArgument,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.png", help="Image to write.")
+    ] = Path("sheet.png"),
+    split: Split = None,
+    columns: Annotated[int, typer.Option(min=1, max=64, help="Images a row.")] = 8,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Pixels an image.")] = 128,
     root: Root = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of pictures.")] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Draw a contact sheet: some pictures of every class and generator."""
-    _check_ending(out, ".png")
+    """Draw a contact sheet: some images of every class and generator."""
     rows = read_manifest(manifest, root=root)
     part: Manifest = rows.split(split) if split else rows
-    open_folder(out.parent)
+    claim_file("--out", out, [".png"], inputs=files_of(manifest, rows))
     with refuse_unwritable(out):
         sheet = contact_sheet(part, columns=columns, size=size, seed=seed)
-        sheet.save(out)
+        with partial_file(out) as partial:
+            sheet.save(partial, "PNG")
     typer.echo(f"contact sheet, {sheet.width}x{sheet.height} pixels -> {out}")
-
-
-def _check_ending(out: Path, ending: str) -> None:
-    if out.suffix.lower() != ending:
-        raise ConfigError(f"expected --out to end in {ending}, but got '{out}'")
-    if out.is_dir():
-        raise ConfigError(f"expected --out to be a file, but {out} is a folder")
 
 
 def _title(manifest: Path) -> str:
@@ -150,26 +140,6 @@ def _find_source(name: str) -> Source:
     if name not in SOURCES:
         raise ConfigError(f"expected --source to be one of {', '.join(SOURCES)}, but got '{name}'")
     return SOURCES[name]
-
-
-def _count(workers: int | None) -> int:
-    return (os.cpu_count() or 1) if workers is None else workers
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar with the time left, on the error stream so that output can be piped."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        tasks = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield report
 
 
 def _print_findings(findings: list[Finding], code: int) -> None:
@@ -202,7 +172,7 @@ def _print_verdict(result: Audit) -> None:
     some = result.num_images + len(result.unreadable) < result.num_listed
     read = f"{result.num_images} of {result.num_listed}" if some else f"{result.num_images}"
     more = "; --limit reads more" if some else ""
-    console.print(f"{read} pictures, {escape(result.protocol)}{more}", highlight=False)
+    console.print(f"{read} images, {escape(result.protocol)}{more}", highlight=False)
     if result.unreadable:
         count, first = len(result.unreadable), escape(result.unreadable[0])
         console.print(f"{count} files could not be read and were skipped, first: {first}")

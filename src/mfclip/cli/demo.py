@@ -1,15 +1,16 @@
-"""``mfclip demo``: judge the pictures that come with the package, and show page and table."""
+"""``mfclip demo``: judge the images that come with the package, and show page and table."""
 
 from __future__ import annotations
 
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import Device, OutFolder, Weights
+from mfclip.cli.output import claim_folder, open_folder, refuse_unwritable
 from mfclip.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,35 +23,32 @@ PICTURES = "assets/demo"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and report.html.")] = Path(
-        "demo"
-    ),
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A .safetensors file, a run's folder or a hub id; default: embedded."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    out: OutFolder = Path("demo"),
+    weights: Weights = None,
+    device: Device = "auto",
 ) -> None:
     """Judge public-domain portraits and forgeries of them, and write a report.
 
-    The forgeries are small edits made by mfclip itself, not by a generator network: they show how
-    the software works, not how well it does on deepfakes.
+    Faces are found and judged as mfclip predict does by default. The forgeries are small edits made
+    by mfclip itself, not by a generator network: they show how the software works, not how well it
+    does on deepfakes.
     """
-    from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    predictor = Predictor.load(weights, device=device, finder=WholePicture(), keep_detector=True)
+    claim_folder("--out", out)
+    predictor = Predictor.load(weights, device=device, keep_detector=True)
     judged = run_demo(predictor, out)
     _show(judged)
-    typer.echo(f"The page with pictures, patches and noise: {out / 'report.html'}")
+    typer.echo(f"The page with images, patches and noise: {out / 'report.html'}")
+    typer.echo(f"The same scores for these files: mfclip predict {out / 'pictures'}")
 
 
 def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]:
-    """Copy the demo pictures to a folder, judge them there and write ``report.html``.
+    """Copy the demo's images to a folder, judge them there and write ``report.html``.
 
     Raises:
         ConfigError: the folder cannot be written.
-        InputError: a picture cannot be judged.
+        InputError: an image cannot be judged.
     """
     from mfclip.predict.prediction import Failure  # noqa: PLC0415
     from mfclip.report.report import Report  # noqa: PLC0415
@@ -66,20 +64,19 @@ def run_demo(predictor: Predictor, out: Path) -> list[tuple[Sample, Prediction]]
     )
     judged = []
     inputs = [sample.path for sample in manifest]
-    for sample, result in zip(
-        manifest, predictor.iter_predict(inputs, keep_pixels=True), strict=True
-    ):
+    samples = {str(sample.path): sample for sample in manifest}
+    for result in predictor.iter_predict(inputs, keep_pixels=True):
         if isinstance(result, Failure):
             raise InputError(f"{result.path}: {result.error}")
         page.add(result)
-        judged.append((sample, result))
+        judged.append((samples[str(result.path)], result))
     with refuse_unwritable(out / "report.html"):
         page.write(out / "report.html")
     return judged
 
 
 def describe(sample: Sample) -> str:
-    """Say in words what a demo picture is."""
+    """Say in words what an image of the demo is."""
     labels = sample.labels
     if not labels.is_fake:
         return "real photograph"
@@ -107,7 +104,7 @@ def _show(judged: list[tuple[Sample, Prediction]]) -> None:
 
     words = Words()
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("picture", "in truth", "score", "verdict", ""):
+    for column in ("image", "in truth", "score", "verdict", ""):
         table.add_column(column, justify="right" if column == "score" else "left")
     for sample, prediction in judged:
         truth = "fake" if sample.labels.is_fake else "real"

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import Device, Engine, OutFolder, Precision, Root, Weights
+from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
 from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mfclip.config import EvaluateSettings
     from mfclip.evaluate.scores import Scores
 
 MAX_ROWS = 20
-"""Pictures without a score that are listed on the terminal; scores.csv has no limit."""
+"""Images without a score that are listed on the terminal; scores.csv has no limit."""
 
 
-def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
+def evaluate(
     manifest: Annotated[
         list[Path],
-        typer.Option(help="CSV, JSON lines or Parquet. Repeatable: data sets to compare."),
-    ],
-    weights: Annotated[
-        str | None,
         typer.Option(
-            help="A .safetensors file, a run's folder, a hub id or an exported file; "
-            "default: embedded."
+            "--manifest",
+            metavar="FILE",
+            help="Manifest: .csv, .jsonl or .parquet. Repeatable: data sets to compare.",
         ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results/evaluate"),
+    ],
+    weights: Weights = None,
+    out: OutFolder = Path("results/evaluate"),
     split: Annotated[str, typer.Option(help="Split to score.")] = "test",
     unit: Annotated[
         Literal["frame", "video", "both"] | None,
@@ -46,43 +47,50 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
             help="Fit the second threshold on this split; default: the one stored with the weights."
         ),
     ] = None,
+    root: Root = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change one setting, e.g. evaluate.bootstrap=0. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting, e.g. evaluate.bootstrap=0. Repeatable.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[
-        str, typer.Option(help="torch, the reference; onnx, openvino or auto, the fastest.")
-    ] = "torch",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16; default: the exported file's, else fp32.")
-    ] = None,
+    device: Device = "auto",
+    engine: Engine = "torch",
+    precision: Precision = None,
 ) -> None:
     """Score a split; write scores.csv, metrics.json and metrics.md, and print the table.
 
     Every kind of forgery is held against all reals of the split. Videos, whose frames share a
     video_id, are counted besides their frames: scores-video.csv, metrics-video.json. The intervals
     (95%) are from a bootstrap over groups and videos, never over frames; n/a means not defined,
-    e.g. for a split of one class. Pictures that cannot be read are listed and left out.
+    e.g. for a split of one class. Images that cannot be read are listed and left out.
 
     Several manifests are scored one by one, each into a folder of its own, and compared in
     cross_auc.json.
 
-    Exit status: 0, everything was scored; 1, some pictures could not be scored (they are listed and
+    Exit status: 0, everything was scored; 1, some images could not be scored (they are listed and
     in no figure); 2, nothing could be scored, or the command was wrong.
     """
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
 
-    from mfclip.config import load_config  # noqa: PLC0415
+    from mfclip.cli.progress import Bars  # noqa: PLC0415
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
-    from mfclip.evaluate.run import evaluate_domains, load_evaluator  # noqa: PLC0415
+    from mfclip.evaluate.run import evaluate_domains, load_evaluator, output_names  # noqa: PLC0415
     from mfclip.runtime.device import find_device  # noqa: PLC0415
 
-    settings = load_config(None, set_ or []).evaluate
+    settings = _read_settings(set_ or [])
     names = name_manifests(manifest)
-    manifests = {name: read_manifest(path) for name, path in zip(names, manifest, strict=True)}
-    open_folder(out)
+    manifests = {
+        name: read_manifest(path, root=root) for name, path in zip(names, manifest, strict=True)
+    }
+    inputs = [
+        each
+        for path, rows in zip(manifest, manifests.values(), strict=True)
+        for each in files_of(path, rows, weights)
+    ]
+    claim_folder("--out", out, inputs=inputs, names=output_names(names))
     evaluator = load_evaluator(
         weights,
         split=split,
@@ -98,12 +106,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
         note = evaluator.framing_note(rows)
         if note:
             typer.echo(f"warning: {name}: {note}", err=True)
-    console = Console(stderr=True)
-    with refuse_unwritable(out), Progress(console=console, transient=True) as bar:
+    with refuse_unwritable(out), Bars() as bars:
 
         def start(name: str) -> Callable[[int, int], None]:
-            task = bar.add_task(f"scoring {name}", total=None, visible=console.is_terminal)
-            return lambda done, total: bar.update(task, completed=done, total=total)
+            return partial(bars.tell, f"scoring {name}")
 
         if len(manifests) == 1:
             (rows,) = manifests.values()
@@ -120,6 +126,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the options of the command
         typer.echo(f"\n{counted}s: {line}")
     typer.echo(f"scores, metrics and tables are in {out}")
     raise typer.Exit(_tell_errors([each.scores for each in found.values()]))
+
+
+def _read_settings(changes: Sequence[str]) -> EvaluateSettings:
+    from mfclip.config import load_config  # noqa: PLC0415
+
+    for change in changes:
+        if not change.strip().startswith("evaluate."):
+            raise ConfigError(
+                f"--set {change} changes nothing here; expected a key such as evaluate.bootstrap"
+            )
+    return load_config(None, changes).evaluate
 
 
 def name_manifests(paths: Sequence[Path]) -> list[str]:
@@ -141,7 +158,7 @@ def name_manifests(paths: Sequence[Path]) -> list[str]:
 
 
 def _tell_errors(tables: Sequence[Scores]) -> int:
-    """List the pictures without a score on the standard error, and return the exit status."""
+    """List the images without a score on the standard error, and return the exit status."""
     from mfclip.report.wording import printable  # noqa: PLC0415
 
     errors = [(each.path, each.error or "") for table in tables for each in table.failed]

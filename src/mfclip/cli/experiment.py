@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.interrupt import tell_how_to_go_on
+from mfclip.cli.options import WEIGHTS, Changes, Device, Manifests, OutFolder
+from mfclip.cli.output import claim_file, claim_folder, refuse_unwritable
 from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,20 +49,15 @@ def list_() -> None:
 
 
 @experiment.command()
-def run(  # noqa: PLR0913, PLR0917 - the options of a run
+def run(
     name: Annotated[str, typer.Argument(help="A protocol of 'list', or a .toml file.")],
-    manifest: Annotated[
-        list[Path], typer.Option(help="CSV, JSON lines or Parquet; several are joined.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the results; give it again to go on.")],
+    manifest: Manifests,
+    out: OutFolder,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML that all cells start from, e.g. configs/small.toml."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change one setting of all cells, e.g. train.epochs=2."),
-    ] = None,
+    set_: Changes = None,
     rows: Annotated[
         list[str] | None, typer.Option(help="Rows to run, with commas; default: all.")
     ] = None,
@@ -78,9 +75,9 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
         typer.Option(help="Other experiments' folders: what they trained is not trained again."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count the pictures and estimate the time only.")
+        bool, typer.Option("--dry-run", help="Count the images and estimate the time only.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train every cell of a protocol and test it; give the same command again to go on.
 
@@ -111,6 +108,8 @@ def run(  # noqa: PLR0913, PLR0917 - the options of a run
     if dry_run:
         _estimate(planned, device)
         return
+    inputs: list[Path | str | None] = [*manifest, config, name]
+    claim_folder("--out", out, inputs=inputs, names=["experiment.json"])
     _run(planned, out, device, reuse or [])
 
 
@@ -162,7 +161,9 @@ def compare(
     for heading in ("trained on", "test", "seeds", f"{figure}: {row} - {base}", "95% interval"):
         table.add_column(heading, justify="right" if "-" in heading or "%" in heading else "left")
     for each in compare_rows(Store(folder), row, base, figure=figure):
-        interval = f"[{100 * each.low:+.1f}, {100 * each.high:+.1f}]"
+        # the same in every resample: a row and itself, or faces that all rows judge right
+        is_known = each.low < each.high
+        interval = f"[{100 * each.low:+.1f}, {100 * each.high:+.1f}]" if is_known else "n/a"
         seeds = ",".join(map(str, each.seeds))
         value = f"{100 * each.value:+.1f}"
         table.add_row(each.train, each.test, seeds, value, escape(interval))
@@ -182,21 +183,26 @@ def figure(
         Path | None, typer.Argument(help="Folder of the experiment.", show_default=False)
     ] = None,
     manifest: Annotated[
-        list[Path] | None, typer.Option(help="Of detectors: faces to choose from; may repeat.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Of detectors: manifest of faces to choose from. Repeatable."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of detectors: file ending in .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Of detectors: to write; .png, .svg or .pdf."
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of detectors: file, run's folder or hub id; may repeat for fig9a and fig9b. "
-            "Default: those that come with mfclip."
+            metavar="WEIGHTS", help=f"Of detectors; repeatable for fig9a and fig9b. {WEIGHTS}"
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Of detectors: split to choose from.")] = "test",
     seed: Annotated[int, typer.Option(help="Of detectors: choice of the faces.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Draw a figure: of an experiment's results, or of what detectors see in faces.
 
@@ -228,9 +234,12 @@ def figure(
 
 def _draw_faces(name: str, manifest: Sequence[Path], split: str, out: Path, **options: Any) -> None:
     from mfclip.experiment.figures.gallery import write_picture  # noqa: PLC0415
+    from mfclip.experiment.figures.style import ENDINGS  # noqa: PLC0415
     from mfclip.experiment.plan import join_manifests  # noqa: PLC0415
 
     faces = join_manifests(manifest).split(split)
+    inputs = [*manifest, *(sample.path for sample in faces)]
+    claim_file("--out", out, ENDINGS, inputs=inputs)
     with refuse_unwritable(out):
         typer.echo(write_picture(name, faces, out, **options))
 
@@ -253,16 +262,10 @@ def _draw_results(names: Sequence[str], folder: Path, *, pass_over: bool) -> Non
 
 def _run(planned: Experiment, out: Path, device: str, reuse: Sequence[Path]) -> None:
     from mfclip.experiment.run import run_experiment  # noqa: PLC0415
-    from mfclip.train.stop import Stopped  # noqa: PLC0415
 
-    open_folder(out)
-    try:
-        with refuse_unwritable(out):
-            outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
-    except Stopped as stop:
-        said = str(stop).partition(";")[0]
-        typer.echo(f"{said}; give the same command again to go on", err=True)
-        raise typer.Exit(stop.status) from None
+    advice = "give the same command again to go on; finished cells are kept"
+    with refuse_unwritable(out), tell_how_to_go_on(lambda: advice):
+        outcome = run_experiment(planned, out, device=device, notify=_say, reuse=reuse)
     _tell(outcome, out)
     if outcome.failed:
         raise typer.Exit(1)

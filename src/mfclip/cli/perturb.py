@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.interrupt import tell_how_to_go_on
+from mfclip.cli.options import ManifestArgument, OutFolder, Root, Split, Workers, count_workers
+from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
+from mfclip.cli.progress import Bars
 from mfclip.data.manifest import read_manifest
 from mfclip.datasets.perturbed_copies import FAILURES, PerturbReport, perturb_manifest
 from mfclip.errors import ConfigError
@@ -20,12 +21,8 @@ _LEVELS = ",".join(map(str, LEVELS))
 
 
 def perturb(
-    manifest: Annotated[
-        Path, typer.Argument(help="Manifest (.csv, .jsonl, .parquet) of the pictures to damage.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the copies and their manifests.")
-    ],
+    manifest: ManifestArgument,
+    out: OutFolder,
     kinds: Annotated[
         str,
         typer.Option(
@@ -36,39 +33,39 @@ def perturb(
     levels: Annotated[
         str, typer.Option(help="Levels 1 (mild) to 5 (strong), separated by commas; 0 is clean.")
     ] = _LEVELS,
-    split: Annotated[str | None, typer.Option(help="Only this split; all if omitted.")] = None,
+    split: Split = None,
     scale_blocks: Annotated[
         bool,
         typer.Option(
             "--scale-blocks",
-            help="BW: squares in proportion to the area. Without it a picture whose short side "
+            help="BW: squares in proportion to the area. Without it an image whose short side "
             "is below 256 pixels gets none, as in the original.",
         ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 0,
+    root: Root = None,
+    workers: Workers = None,
 ) -> None:
-    """Write copies of the pictures with the seven distortions of DeeperForensics at five levels.
+    """Write copies of the images with the seven distortions of DeeperForensics at five levels.
 
     Each kind and level becomes a folder with its own manifest.csv. Started again after an
     interruption it goes on where it stopped. The same file is damaged alike on every machine.
     """
-    source = read_manifest(manifest)
+    source = read_manifest(manifest, root=root)
     part = source.split(split) if split else source
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    open_folder(out)
-    with refuse_unwritable(out), Progress(*columns, console=console) as bar:
-        task = bar.add_task("perturbing")
+    numbers = [_number(word) for word in _words(levels)]
+    cells = (f"{kind}-{level}" for kind in _words(kinds) for level in numbers)
+    names = [FAILURES, *(f"{c}{end}/manifest.csv" for c in cells for end in ("", "-scaled"))]
+    claim_folder("--out", out, inputs=files_of(manifest, source), names=names)
+    advice = "what is done is kept; the same command goes on"
+    with refuse_unwritable(out), tell_how_to_go_on(lambda: advice), Bars() as bars:
         report = perturb_manifest(
             part,
             out,
             _words(kinds),
-            [_number(word) for word in _words(levels)],
+            numbers,
             scale_blocks=scale_blocks,
-            workers=workers,
-            progress=lambda _, done, total: bar.update(task, completed=done, total=total),
+            workers=count_workers(workers),
+            progress=bars.tell,
         )
     _tell(report, out)
 
@@ -87,7 +84,7 @@ def _number(word: str) -> int:
 
 def _tell(report: PerturbReport, out: Path) -> None:
     typer.echo(
-        f"{report.written} pictures written, {report.kept} kept from an earlier run, "
+        f"{report.written} images written, {report.kept} kept from an earlier run, "
         f"{len(report.manifests)} manifests in {out}"
     )
     if report.without_blocks:

@@ -1,106 +1,104 @@
-"""``mfclip predict``: judge pictures and videos on the command line."""
+"""``mfclip predict``: judge images and videos on the command line."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mfclip.cli.output import refuse_unwritable, tell_unmeasured
+from mfclip.cli.options import Device, Precision, Threshold, Weights
+from mfclip.cli.output import claim_file, refuse_unwritable, tell_unmeasured
+from mfclip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from mfclip.cli.progress import Bars
     from mfclip.cli.video_copies import Copies
-    from mfclip.predict.prediction import Failure, Prediction
+    from mfclip.predict.prediction import Failure
     from mfclip.predict.predictor import Predictor
-    from mfclip.predict.video_prediction import AnyResult, VideoPrediction
+    from mfclip.predict.video_prediction import AnyResult
     from mfclip.report.report import Report
+    from mfclip.report.results import JsonResults, ResultRows
 
-MAX_ROWS = 500
-"""Rows of the table; the JSON form has no limit."""
-
-MAX_NOTES = 20
-"""Reasons to trust a score less that are listed below the table."""
-
-MAX_SKIPPED = 10
-"""Files that were left out, by name."""
+REPORT_ENDINGS = (".html", ".htm", ".pdf")
+OUTPUT_ENDINGS = {".jsonl", ".csv", ".json", *REPORT_ENDINGS}
 
 MANY_FILES = 20
 """A progress bar appears above this number of files."""
 
 
-def predict(  # noqa: PLR0913, PLR0917 - the options of the command
+def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(help="Pictures, videos, folders (searched through and through), globs."),
+        typer.Argument(
+            metavar="PATHS...", help="Images, videos, folders (searched recursively), globs."
+        ),
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.jsonl|.csv|.json",
+            help="Write the results to a file. JSON Lines and CSV grow as files are judged, so "
+            "that nothing is lost, and can be resumed.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Judge only what --out does not hold yet.")
+    ] = False,
     json: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help="Write JSON to a file; - for the standard output."),
+        typer.Option(metavar="FILE.json|-", help="Write JSON; - for the standard output."),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.html|.pdf", help="Write a page or document with the evidence, to file."
-        ),
+        typer.Option(metavar="FILE.html|.pdf", help="Write a page or document with the evidence."),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A .safetensors file, a run's folder, a hub id or an exported file; "
-            "default: embedded."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Two verdicts only: fake from here upwards, else real."),
-    ] = None,
+    weights: Weights = None,
+    threshold: Threshold = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Take each whole picture as one face.")
+        bool, typer.Option("--whole", help="Take each whole image as one face.")
     ] = False,
-    frames: Annotated[
-        int, typer.Option(min=1, help="Frames of a video that are judged, evenly spaced.")
-    ] = 32,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a video, evenly spaced.")] = 32,
     every: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Judge every N-th frame instead.")
     ] = None,
     annotate: Annotated[
         Path | None,
         typer.Option(
-            metavar="OUT.mp4|FOLDER",
+            metavar="FILE.mp4|FOLDER",
             help="Write a copy of the video with boxes and scores; several go to a folder.",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces judged together.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Device = "auto",
     engine: Annotated[
-        str, typer.Option(help="torch, onnx, openvino; auto: the one that is done first.")
+        str,
+        typer.Option(help="torch (the reference), onnx, openvino, or auto: the first to be done."),
     ] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16; default: the exported file's, else fp32.")
-    ] = None,
+    precision: Precision = None,
 ) -> None:
-    """Judge whether the faces in pictures and videos are forged. Evidence, not proof.
+    """Judge whether the faces in images and videos are forged. Evidence, not proof.
 
     The score is the model's probability of fake, from 0 to 1. The verdict is real, fake or
     uncertain: the weights say which scores decide nothing, and how often a verdict errs. Every face
-    in a picture is found and judged by itself; with --whole the whole picture is one face. In a
+    in an image is found and judged by itself; with --whole the whole image is one face. In a
     video faces are followed; its score is the mean over the frames of the most suspect one.
 
     Exit status: 0, everything was judged; 1, some files could not be judged (they are listed, the
-    others were judged); 2, nothing could be judged, or the command was wrong.
+    others were judged); 2, nothing could be judged, or the command was wrong; 130 or 143, it was
+    interrupted.
     """
     from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
+    outputs = Outputs.claim(paths, out=out, json=json, report=report, resume=resume)
     finder = WholePicture(check=True) if whole else None
     predictor = Predictor.load(
         weights,
@@ -115,8 +113,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     status = judge(
         predictor,
         paths,
-        json=json,
-        report=report,
+        outputs,
         batch_size=batch_size,
         frames=frames,
         every=every,
@@ -132,52 +129,188 @@ def _quickest_engine(names: list[str], weights: str | None) -> str:
     return "torch" if few and for_torch else "auto"
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What is written, and where; settled before anything is judged.
+
+    Attributes:
+        rows: JSON Lines or CSV, which grow as files are judged.
+        document: JSON, which is there once all is judged.
+        to_stdout: the same, to the standard output.
+        report: page or document with the evidence.
+        resume: go on with `rows`.
+    """
+
+    rows: Path | None = None
+    document: Path | None = None
+    to_stdout: bool = False
+    report: Path | None = None
+    resume: bool = False
+
+    @classmethod
+    def claim(
+        cls,
+        names: list[str],
+        *,
+        out: Path | None,
+        json: str | None,
+        report: Path | None,
+        resume: bool,
+    ) -> Outputs:
+        """Check the options against each other, and that their files may be written.
+
+        Raises:
+            ConfigError: they contradict each other, or one is no place for its output.
+        """
+        from mfclip.report.results import ROW_ENDINGS  # noqa: PLC0415
+
+        document = None if json in {None, "-"} else Path(str(json))
+        if out is not None:
+            claim_file("--out", out, [*ROW_ENDINGS, ".json"], inputs=_inputs(names))
+        if document is not None:
+            claim_file("--json", document, [".json"], inputs=_inputs(names))
+        if report is not None:
+            claim_file("--report", report, REPORT_ENDINGS, inputs=_inputs(names))
+        rows = out if out is not None and out.suffix.lower() in ROW_ENDINGS else None
+        if out is not None and rows is None:
+            if json is not None:
+                raise ConfigError(f"--out {out} and --json {json} both ask for JSON; use one")
+            document = out
+        if resume and (rows is None or json is not None or report is not None):
+            raise ConfigError(
+                "--resume goes on with --out FILE.jsonl or FILE.csv, and --json and --report would "
+                "hold only what was left; give it with --out alone"
+            )
+        return cls(rows, document, json == "-", report, resume)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are written."""
+        return [path for path in (self.rows, self.document, self.report) if path is not None]
+
+
 def judge(
     predictor: Predictor,
     names: list[str],
+    outputs: Outputs | None = None,
     *,
-    json: str | None = None,
-    report: Path | None = None,
     batch_size: int = 32,
     frames: int = 32,
     every: int | None = None,
     annotate: Path | None = None,
 ) -> int:
     """Judge files, write what was asked for, show the rest, and return the exit status."""
+    from mfclip.cli.interrupt import Interrupts  # noqa: PLC0415
     from mfclip.cli.progress import Bars  # noqa: PLC0415
+    from mfclip.cli.result_table import ResultTable  # noqa: PLC0415
     from mfclip.cli.video_copies import Copies  # noqa: PLC0415
     from mfclip.predict.mixed import judge_files  # noqa: PLC0415
-    from mfclip.report.results import JsonResults  # noqa: PLC0415
-    from mfclip.runtime.whole_file import write_output, write_whole  # noqa: PLC0415
+    from mfclip.report.results import ResultRows, Run  # noqa: PLC0415
 
-    model = predictor.describe()
-    table = ResultTable(model)
-    page = _open_report(report, predictor) if report else None
+    outputs = outputs or Outputs()
+    table = ResultTable(predictor.describe())
     copies = Copies(annotate, names) if annotate else None
+    rows: ResultRows | None = None
     sinks: list[Callable[[AnyResult], None]] = [table.add]
-    with refuse_unwritable(json, report, annotate), ExitStack() as outputs:
-        page_file = outputs.enter_context(write_whole(report)) if report else None
-        if json is not None:
-            file = outputs.enter_context(write_output(None if json == "-" else Path(json)))
-            document = JsonResults(file, model)
-            sinks.append(document.add)
-            outputs.callback(document.close)
-        bars = outputs.enter_context(Bars())
-        if page:
-            sinks.append(partial(_add_to_page, page, predictor))
-        if copies:
-            sinks.append(partial(_write_copy, copies, bars))
-        for result in judge_files(
-            predictor, _find(names, bars, copies),
-            count=frames, every=every, batch_size=batch_size,
-            keep_pixels=page is not None, progress=bars.tell,
-        ):  # fmt: skip
-            for sink in sinks:
-                sink(result)
-        if page and page_file and report:
-            page.save(page_file.buffer, pdf=report.suffix.lower() == ".pdf")
-    table.show(quiet=json == "-")
-    return table.status
+    standard = "-" if outputs.to_stdout else None
+    interrupts = Interrupts()
+    try:
+        with (
+            refuse_unwritable(*outputs.paths, standard, annotate),
+            interrupts,
+            ExitStack() as opened,
+        ):
+            if outputs.rows:
+                run = Run(table.model, {"frames": frames, "every": every})
+                rows = opened.enter_context(
+                    closing(ResultRows(outputs.rows, run, resume=outputs.resume))
+                )
+                sinks.append(rows.add)
+            if outputs.document or outputs.to_stdout:
+                document = opened.enter_context(_open_json(outputs.document, table.model))
+                sinks.append(document.add)
+            if outputs.report:
+                page = opened.enter_context(_open_page(outputs.report, predictor))
+                sinks.append(partial(_add_to_page, page, predictor))
+            bars = opened.enter_context(Bars())
+            for result in judge_files(
+                predictor, _find(names, bars, outputs, rows, copies),
+                count=frames, every=every, batch_size=batch_size,
+                keep_pixels=outputs.report is not None, progress=bars.tell,
+            ):  # fmt: skip
+                with interrupts.whole():
+                    for sink in sinks:
+                        sink(result)
+                if copies:
+                    _write_copy(copies, bars, result)
+            if rows:
+                rows.flush()
+    except KeyboardInterrupt:
+        table.show(quiet=outputs.to_stdout)
+        typer.echo(f"interrupted; {_how_to_go_on(outputs)}", err=True)
+        return interrupts.status
+    table.show(quiet=outputs.to_stdout)
+    if rows is None or not rows.done:
+        return table.status
+    before = f"{len(rows.done)} files were looked at before"
+    unjudged = f", {rows.num_errors} of them not judged" if rows.num_errors else ""
+    typer.echo(f"{before}{unjudged}; {outputs.rows} holds all results", err=True)
+    return int(bool(rows.num_errors or table.num_failures))
+
+
+def _how_to_go_on(outputs: Outputs) -> str:
+    if outputs.rows:
+        return f"{outputs.rows} holds what was judged; the same command with --resume goes on"
+    kept = " and ".join(str(_aside(path)) for path in outputs.paths)
+    where = f"what was judged is in {kept}" if kept else "the table shows what was judged"
+    return f"{where}; with --out FILE.jsonl a run can be resumed"
+
+
+def _aside(path: Path) -> Path:
+    """Name an incomplete document, which never takes the place of a complete one."""
+    return path.with_name(f"{path.stem}.interrupted{path.suffix}")
+
+
+def _keep_aside(file: TextIO, path: Path) -> None:
+    """Copy what was written so far, unless it went to a pipe or device."""
+    from mfclip.runtime.whole_file import partial_file  # noqa: PLC0415
+
+    file.flush()
+    if path.is_file() or not path.exists():
+        with partial_file(_aside(path)) as copy:
+            shutil.copyfile(file.name, copy)
+
+
+@contextmanager
+def _open_json(path: Path | None, model: Mapping[str, Any]) -> Iterator[JsonResults]:
+    """Open the JSON document; None is the standard output, which gets all or nothing."""
+    from mfclip.report.results import JsonResults  # noqa: PLC0415
+    from mfclip.runtime.whole_file import write_output  # noqa: PLC0415
+
+    with write_output(path) as file:
+        try:
+            with closing(JsonResults(file, model)) as document:
+                yield document
+        except KeyboardInterrupt:
+            if path is not None:
+                _keep_aside(file, path)
+            raise
+
+
+@contextmanager
+def _open_page(path: Path, predictor: Predictor) -> Iterator[Report]:
+    """Open the report; it is written when all is judged, or when that is interrupted."""
+    from mfclip.runtime.whole_file import write_whole  # noqa: PLC0415
+
+    page, is_pdf = _open_report(path, predictor), path.suffix.lower() == ".pdf"
+    with write_whole(path) as file:
+        try:
+            yield page
+        except KeyboardInterrupt:
+            page.save(file.buffer, pdf=is_pdf)
+            _keep_aside(file, path)
+            raise
+        page.save(file.buffer, pdf=is_pdf)
 
 
 def _open_report(path: Path, predictor: Predictor) -> Report:
@@ -210,183 +343,72 @@ def _write_copy(copies: Copies, bars: Bars, result: AnyResult) -> None:
     from mfclip.errors import InputError  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
     from mfclip.report.annotate import annotate  # noqa: PLC0415
+    from mfclip.report.wording import printable  # noqa: PLC0415
 
     if not isinstance(result, VideoPrediction):
         return
     try:
         annotate(result, copies.place(Path(result.path)), progress=bars.tell)
     except InputError as error:
-        typer.echo(f"no copy: {_printable(str(error))}", err=True)
+        typer.echo(f"no copy: {printable(str(error))}", err=True)
 
 
-class ResultTable:
-    """Collects what is shown on the terminal.
-
-    Args:
-        model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
-    """
-
-    def __init__(self, model: Mapping[str, Any]) -> None:
-        self.model = model
-        self.num_judged = 0
-        self.counts = {"fake": 0, "uncertain": 0, "real": 0}
-        self.video_counts = dict(self.counts)
-        self._shown: list[Prediction] = []
-        self._videos: list[VideoPrediction] = []
-        self._failures: list[Failure] = []
-        self._skipped: list[str] = []
-        self.num_skipped = 0
-
-    def add(self, result: AnyResult) -> None:
-        """Take in one result."""
-        from mfclip.predict.prediction import Failure, Skipped  # noqa: PLC0415
-        from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
-
-        if isinstance(result, Failure):
-            self._failures.append(result)
-        elif isinstance(result, Skipped):
-            self.num_skipped += 1
-            self._skipped += [result.path][: MAX_SKIPPED - len(self._skipped)]
-        elif isinstance(result, VideoPrediction):
-            self.video_counts[result.verdict] += 1
-            if len(self._videos) < MAX_ROWS:  # a row needs neither times of frames nor pixels
-                self._videos.append(replace(result, contents=None))
-        else:
-            self.num_judged += 1
-            self.counts[result.verdict] += 1
-            if len(self._shown) < MAX_ROWS:
-                self._shown.append(replace(result, pixels=None, preview=None))
-
-    @property
-    def status(self) -> int:
-        """Exit status of the command."""
-        if not self.num_judged and not self._videos:
-            return 2
-        return 1 if self._failures else 0
-
-    def show(self, *, quiet: bool = False) -> None:
-        """Print the table (unless quiet) on the standard output, failures on the other."""
-        from rich.console import Console  # noqa: PLC0415
-
-        if (self._shown or self._videos) and not quiet:
-            self._show_tables(Console())
-        for failure in self._failures[:MAX_ROWS]:
-            name = _printable(failure.path or "array")
-            typer.echo(f"not judged: {name}: {_printable(failure.error)}", err=True)
-        if len(self._failures) > MAX_ROWS:
-            more = len(self._failures) - MAX_ROWS
-            typer.echo(f"not judged: {more} more; --json lists them all", err=True)
-        if self.num_skipped:
-            typer.echo(self._tell_skipped(), err=True)
-
-    def _tell_skipped(self) -> str:
-        listed = ", ".join(map(_printable, self._skipped))
-        more = self.num_skipped - len(self._skipped)
-        rest = f" and {more} more; --json lists them all" if more else ""
-        files = "file" if self.num_skipped == 1 else "files"
-        return f"left out, neither image nor video: {self.num_skipped} {files}: {listed}{rest}"
-
-    def _show_tables(self, console: Console) -> None:
-        from mfclip.cli.video_table import make_video_table  # noqa: PLC0415
-        from mfclip.report.wording import Words  # noqa: PLC0415
-
-        words = Words()
-        shown: list[Prediction | VideoPrediction] = [*self._shown, *self._videos]
-        if not console.is_terminal:  # a file or a pipe: keep each result on one line
-            console.width = 40 + max(90, *(80 + len(p.path or "") for p in shown))
-        if self._shown:
-            console.print(_table(self._shown, self.model))
-        if self._videos:
-            console.print(make_video_table(self._videos, console))
-        self._show_notes(console)
-        for counts, rows, name in (
-            (self.counts, self._shown, "face"),
-            (self.video_counts, self._videos, "video"),
-        ):
-            _show_counts(console, counts, len(rows), name)
-        rule = words.bands(shown[0].bands, origin=True)
-        console.print(f"{rule} {words('page.evidence')}", highlight=False)
-        if any(_indication(one, self.model) for one in self._shown):
-            told = " ".join((words("kinds.remark"), *words.kind_hits(self.model)))
-            console.print(told, style="dim", highlight=False, markup=False)
-        for heading, key in (("Limits", "limits"), ("Licence", "licence")):
-            if text := self.model.get(key):
-                line = f"{heading} of the weights: {_printable(str(text))}"
-                console.print(line, style="dim", highlight=False, markup=False)
-
-    def _show_notes(self, console: Console) -> None:
-        notes = [(_name(p), "; ".join(p.warnings)) for p in self._shown if p.warnings]
-        notes += [(_printable(v.path), "; ".join(v.warnings)) for v in self._videos if v.warnings]
-        for name, note in notes[:MAX_NOTES]:
-            console.print(f"note: {name}: {note}", style="yellow", highlight=False, markup=False)
-        if len(notes) > MAX_NOTES:
-            console.print(f"and {len(notes) - MAX_NOTES} more notes; --json gives all")
-
-
-def _show_counts(console: Console, counts: Mapping[str, int], num_rows: int, name: str) -> None:
-    total = sum(counts.values())
-    if not total:
-        return
-    more = f" The table holds the first {MAX_ROWS}; --json gives all." if total > num_rows else ""
-    called = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
-    console.print(f"{total} {name}{'s' * (total > 1)} judged: {called}.{more}", highlight=False)
-
-
-def _table(predictions: list[Prediction], model: Mapping[str, Any]) -> Table:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("picture", overflow="fold")
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("kind, as an indication", overflow="fold")
-    table.add_column("richest patch", no_wrap=True)
-    for prediction in predictions:
-        patch = prediction.patch
-        colour = {"fake": "red", "uncertain": "yellow"}.get(prediction.verdict, "green")
-        table.add_row(
-            Text(_name(prediction)),
-            f"{prediction.score:.3f}",
-            Text(prediction.verdict, style=colour),
-            Text(_indication(prediction, model)),
-            Text(f"at {patch.left},{patch.top}" if patch else ""),
-        )
-    return table
-
-
-def _name(prediction: Prediction) -> str:
-    name = _printable(prediction.path or "array")
-    face = prediction.face
-    return f"{name} (face at {face.left},{face.top})" if face else name
-
-
-def _indication(prediction: Prediction, model: Mapping[str, Any]) -> str:
-    """Name the most similar kind of forgery on each level that is worth naming."""
-    from mfclip.report.wording import Words, likely_kinds  # noqa: PLC0415
-
-    words, found = Words(), likely_kinds(prediction, model)
-    kinds = [
-        next((kind for kind in ranked if kind.name != "real"), None) for ranked in found.values()
-    ]
-    return ", ".join(f"{words.kind(k.name)} {words.percent(k.probability)}" for k in kinds if k)
-
-
-def _printable(text: str) -> str:
-    from mfclip.report.wording import printable  # noqa: PLC0415
-
-    return printable(text)
-
-
-def _find(names: list[str], bars: Bars, copies: Copies | None) -> Iterator[Path | Failure]:
-    """Find the files, but no copy that was just written; with a bar where there are many."""
+def _inputs(names: list[str]) -> Iterator[Path]:
+    """Yield what is judged, but no results of an earlier run that lie in a folder of images."""
+    from mfclip.predict.face_reader import FoundFile  # noqa: PLC0415
     from mfclip.predict.files import find_files  # noqa: PLC0415
 
-    total = sum(1 for _ in find_files(names)) if bars.visible else 0
-    found = find_files(names)
+    for path in find_files(names):
+        if not isinstance(path, Path):
+            continue
+        if isinstance(path, FoundFile) and path.suffix.lower() in OUTPUT_ENDINGS:
+            with suppress(OSError):  # a pipe is not opened: nobody may ever write to it
+                if path.is_file() and _has_media(path):
+                    yield path
+            continue
+        yield path
+
+
+def _has_media(path: Path) -> bool:
+    from mfclip.media.sniff import HEAD, sniff  # noqa: PLC0415
+
+    with path.open("rb") as file:
+        return sniff(file.read(HEAD)) is not None
+
+
+def _find(
+    names: list[str],
+    bars: Bars,
+    outputs: Outputs,
+    rows: ResultRows | None,
+    copies: Copies | None,
+) -> Iterator[Path | Failure]:
+    """Find the files that are left to judge; with a bar where there are many.
+
+    Passed over are those judged before, one that is named twice in a row (its rows could not be
+    told apart), and what this command itself is writing in a folder that is still searched.
+    """
+    from mfclip.predict.files import find_files  # noqa: PLC0415
+
+    done = rows.done if rows else set()
+    total = sum(1 for _ in find_files(names)) - len(done) if bars.visible else 0
+    left: Iterator[Path | Failure]
+    left = (entry for entry in find_files(names) if _name(entry) not in done)
     if total > MANY_FILES:
-        found = bars.count(found, "judging", total)
-    for entry in found:
-        if not (copies and isinstance(entry, Path) and copies.has_written(entry)):
-            yield entry
+        left = bars.count(left, "judging", total)
+    own = {path.absolute() for path in outputs.paths}
+    before = None
+    for entry in left:
+        name = _name(entry)
+        if rows and name == before:
+            continue
+        before = name
+        if isinstance(entry, Path) and (
+            entry.absolute() in own or (copies and copies.has_written(entry))
+        ):
+            continue
+        yield entry
+
+
+def _name(entry: Path | Failure) -> str | None:
+    return str(entry) if isinstance(entry, Path) else entry.path

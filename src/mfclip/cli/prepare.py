@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.interrupt import tell_how_to_go_on
+from mfclip.cli.options import ManifestArgument, OutFolder, Root, Workers, count_workers
+from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
+from mfclip.cli.progress import Bars
 from mfclip.data.manifest import read_manifest
-from mfclip.datasets.prepare import PrepareOptions, PrepareReport
+from mfclip.datasets.prepare import OUTPUTS, PrepareOptions, PrepareReport
 from mfclip.datasets.prepare import prepare as run
 
 
 def prepare(
-    manifest: Annotated[Path, typer.Argument(help="Pictures and videos: .csv, .jsonl, .parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crops.")],
-    num_frames: Annotated[int, typer.Option(help="Frames of a video, evenly spaced.")] = 32,
+    manifest: ManifestArgument,
+    out: OutFolder,
+    frames: Annotated[
+        int,
+        typer.Option("--frames", "--num-frames", min=1, help="Frames of a video, evenly spaced."),
+    ] = 32,
     size: Annotated[int, typer.Option(help="Side of a crop, pixels.")] = 256,
     margin: Annotated[float, typer.Option(help="View, in widths of the bare face.")] = 1.3,
     every_face: Annotated[
@@ -29,46 +31,29 @@ def prepare(
     quality: Annotated[
         int | None, typer.Option(help="JPEG quality, 1 to 100, for real and fake alike; else PNG.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; as many as there are cores if left out.")
-    ] = None,
+    root: Root = None,
+    workers: Workers = None,
 ) -> None:
-    """Cut the faces out of pictures and videos, upright and of one size.
+    """Cut the faces out of images and videos, upright and of one size.
 
-    Writes DIR/manifest.csv with the labels, splits and groups of the sources, DIR/crops.csv with
-    the place of each crop, and DIR/failures.csv with every input that gave none and the reason.
+    Writes FOLDER/manifest.csv with the labels, splits and groups of the sources, FOLDER/crops.csv
+    with the place of each crop, and FOLDER/failures.csv with every input that gave none and why.
     A run that was stopped goes on where it was when the same command is given again.
     """
     options = PrepareOptions(
-        num_frames=num_frames,
+        num_frames=frames,
         size=size,
         margin=margin,
         every_face=every_face,
         quality=quality,
     )
-    table = read_manifest(manifest)
-    count = (os.cpu_count() or 1) if workers is None else workers
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
-    )
-    open_folder(out)
-    with (
-        refuse_unwritable(out),
-        Progress(*columns, console=Console(stderr=True)) as bar,
-    ):
-        task = bar.add_task("finding faces", total=None)
+    table = read_manifest(manifest, root=root)
+    count = count_workers(workers)
+    claim_folder("--out", out, inputs=files_of(manifest, table), names=OUTPUTS)
+    advice = "what is done is kept; the same command goes on"
+    with refuse_unwritable(out), tell_how_to_go_on(lambda: advice), Bars() as bars:
         report = run(
-            table,
-            out,
-            options,
-            workers=count if len(table) > count else 0,
-            progress=lambda stage, done, total: bar.update(
-                task, description=stage, completed=done, total=total
-            ),
+            table, out, options, workers=count if len(table) > count else 0, progress=bars.tell
         )
     for line in describe(report):
         typer.echo(line)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import Device, ManifestOption, Root
+from mfclip.cli.output import claim_file, files_of, refuse_unwritable
 from mfclip.cli.release import show_verdicts
 
 
@@ -19,12 +20,14 @@ def import_weights(
         Path | None, typer.Argument(help="What its authors published: .pth, .pt, .safetensors.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The .safetensors file to write.")
+        Path, typer.Option("--out", "-o", metavar="FILE.safetensors", help="Weights to write.")
     ] = Path("imported.safetensors"),
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Another size than the published one, e.g. model.image_size=256."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Another size than the published one, e.g. model.image_size=256.",
         ),
     ] = None,
     licence: Annotated[
@@ -52,19 +55,21 @@ def import_weights(
         return
     if file is None:
         raise ConfigError(f"expected the file to import as {name!r}, but got none")
-    open_folder(out.parent)
+    claim_file("--out", out, [".safetensors"], inputs=[file])
     with refuse_unwritable(out):
         card = run_import(name, file, out, overrides=set_ or (), licence=licence)
     typer.echo(f"{out}: {name}, from {file.name}; licence: {card.licence}")
     typer.echo(f"{card.limits}")
 
 
-def calibrate(  # noqa: PLR0913, PLR0917 - options of a command
+def calibrate(
     weights: Annotated[
         str, typer.Argument(help="A .safetensors file, a run's folder or a hub id.")
     ],
-    manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
+    manifest: ManifestOption,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.safetensors", help="Weights to write.")
+    ],
     split: Annotated[
         str, typer.Option(help="Split to fit on; the weights must not have seen its faces.")
     ] = "val",
@@ -91,10 +96,14 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options of a command
     ] = None,
     found: Annotated[
         Path | None,
-        typer.Option(help="Manifest of the same faces as 'mfclip data prepare' cuts them."),
+        typer.Option(
+            metavar="FILE",
+            help="Manifest of the same faces as 'mfclip data prepare' cuts them.",
+        ),
     ] = None,
     limits: Annotated[str, typer.Option(help="For the card: what the weights cannot do.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    root: Root = None,
+    device: Device = "auto",
 ) -> None:
     """Give weights bands of verdicts and error rates, measured on faces of yours.
 
@@ -106,21 +115,27 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options of a command
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import calibrate as run_calibrate  # noqa: PLC0415
     from mfclip.runtime.device import find_device  # noqa: PLC0415
-    from mfclip.weights import read_weights  # noqa: PLC0415
+    from mfclip.weights import BEST, read_weights  # noqa: PLC0415
 
-    rows = read_manifest(manifest)
-    open_folder(out.parent)
+    rows = read_manifest(manifest, root=root)
+    cut = None if found is None else read_manifest(found)
+    names = [each.strip() for each in splits.split(",") if each.strip()]
+    tables = [f"{out.stem}-{name}{ending}" for name in names for ending in (".json", ".md")]
+    run_weights = Path(weights) / BEST
+    inputs = [weights, run_weights, *files_of(manifest, rows), *files_of(found, cut)]
+    beside = map(out.with_name, tables)
+    claim_file("--out", out, [".safetensors"], inputs=inputs, beside=beside)
     with refuse_unwritable(out):
         evaluations = run_calibrate(
             weights,
             rows,
             out,
             val=split,
-            splits=[each.strip() for each in splits.split(",") if each.strip()],
+            splits=names,
             facts={"limits": limits} if limits else None,
             max_error=max_error,
             max_false_alarm=max_false_alarm,
-            found=None if found is None else read_manifest(found),
+            found=cut,
             device=str(find_device(device)),
         )
     for evaluation in evaluations.values():

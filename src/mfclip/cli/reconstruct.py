@@ -1,4 +1,4 @@
-"""``mfclip data reconstruct``: pictures -> twins of the reals, or maps of what was lost."""
+"""``mfclip data reconstruct``: images -> twins of the reals, or maps of what was lost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.interrupt import tell_how_to_go_on
+from mfclip.cli.options import Device, ManifestArgument, OutFolder, Root, Seed, Split
+from mfclip.cli.output import claim_folder, files_of, refuse_unwritable
+from mfclip.cli.progress import Bars
 from mfclip.data.manifest import read_manifest
 from mfclip.errors import ConfigError
 
@@ -30,26 +31,30 @@ STRENGTHS = {"jpeg": 75.0, "resize": 2.0}
 FITTED = "autoencoder.safetensors"
 
 
-def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
-    manifest: Annotated[Path, typer.Argument(help="Pictures: .csv, .jsonl or .parquet.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that is written.")],
+def reconstruct(
+    manifest: ManifestArgument,
+    out: OutFolder,
     with_: Annotated[
         str, typer.Option("--with", help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))
     ] = "jpeg:75",
-    weights: Annotated[Path | None, typer.Option(help="Of autoencoder, vae or diffusion.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Of autoencoder, superres, vae or diffusion."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Calls each way of diffusion.")] = 20,
     write: Annotated[
         Literal["twins", "maps"],
         typer.Option(help="Twins of the real faces, or maps of what every picture loses."),
     ] = "twins",
     quality: Annotated[
-        int, typer.Option(help="JPEG quality of all pictures before maps; 0 leaves it out.")
+        int, typer.Option(help="JPEG quality of all images before maps; 0 leaves it out.")
     ] = 90,
-    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    split: Split = None,
+    root: Root = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of an autoencoder's training.")] = 10,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures reconstructed together.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of an autoencoder's training.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images reconstructed together.")] = 16,
+    device: Device = "auto",
+    seed: Seed = 0,
 ) -> None:
     """Reconstruct faces: twins of the reals to learn from, or maps of what was lost (DIRE).
 
@@ -57,27 +62,20 @@ def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
     maps with data.manifest=OUT/maps.csv. A run that was stopped goes on when the same command is
     given again.
     """
-    from mfclip.datasets.reconstruct import fit_on_reals  # noqa: PLC0415
+    from mfclip.datasets.reconstruct import fit_on_reals, output_names  # noqa: PLC0415
     from mfclip.datasets.reconstruct import reconstruct as run  # noqa: PLC0415
     from mfclip.runtime.device import find_device  # noqa: PLC0415
 
-    rows = read_manifest(manifest)
-    rows = rows.split(split) if split else rows
+    source = read_manifest(manifest, root=root)
+    rows = source.split(split) if split else source
     place = str(find_device(device))
-    open_folder(out)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with (
-        refuse_unwritable(out),
-        Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar,
-    ):
-        task = bar.add_task("reading", total=None)
-
-        def report(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        kind, strength = _parse(with_)
+    kind, strength = _parse(with_)
+    names = [FITTED, *output_names(rows, write)]
+    claim_folder("--out", out, inputs=files_of(manifest, source), names=names)
+    advice = "what is done is kept; the same command goes on"
+    with refuse_unwritable(out), tell_how_to_go_on(lambda: advice), Bars() as bars:
         if kind == "autoencoder" and weights is None:
-            weights = fit_on_reals(rows, out / FITTED, epochs=epochs, seed=seed, progress=report)
+            weights = fit_on_reals(rows, out / FITTED, epochs=epochs, seed=seed, progress=bars.tell)
         found = _build(kind, strength, weights, steps, place)
         result = run(
             rows,
@@ -86,10 +84,10 @@ def reconstruct(  # noqa: PLR0913, PLR0917 - the options of the command
             write,
             quality=quality or None,
             batch_size=batch_size,
-            progress=report,
+            progress=bars.tell,
         )
     before = f" ({result.kept} done by an earlier run)" if result.kept else ""
-    typer.echo(f"{result.pictures} pictures{before} reconstructed with {found.name}")
+    typer.echo(f"{result.pictures} images{before} reconstructed with {found.name}")
     typer.echo(f"{write} -> {result.manifest}")
     if result.failures:
         typer.echo(f"{len(result.failures)} could not be read: {out / 'failures.csv'}")

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mfclip.cli.output import open_folder, refuse_unwritable
+from mfclip.cli.options import Device, ManifestOption, Root
+from mfclip.cli.output import claim_file, files_of, refuse_unwritable
 
 if TYPE_CHECKING:
     from mfclip.card import Bands
 
 
-def release(  # noqa: PLR0913, PLR0917 - options of a command
+def release(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    manifest: Annotated[Path, typer.Option(help="CSV, JSON lines or Parquet.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    manifest: ManifestOption,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE.safetensors", help="Weights to write."),
+    ],
     splits: Annotated[
         str, typer.Option(help="Splits to measure the finished weights on, with commas.")
     ] = "test",
@@ -41,16 +45,18 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
     found: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Manifest of the same faces as 'mfclip data prepare' cuts them: the bands of "
-            "verdicts on images in which faces are found first."
+            "verdicts on images in which faces are found first.",
         ),
     ] = None,
     trained_on: Annotated[
         str, typer.Option(help="For the card: the data, in words.")
     ] = "not stated",
+    root: Root = None,
     licence: Annotated[str, typer.Option(help="For the card: who may use the weights.")] = "",
     limits: Annotated[str, typer.Option(help="For the card: what they cannot do.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make a run's best weights ready for others: calibrated, measured, without the text half.
 
@@ -63,13 +69,17 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
     from mfclip.data.manifest import read_manifest  # noqa: PLC0415
     from mfclip.evaluate.release import release as run_release  # noqa: PLC0415
     from mfclip.runtime.device import find_device  # noqa: PLC0415
-    from mfclip.weights import read_weights  # noqa: PLC0415
+    from mfclip.weights import BEST, read_weights  # noqa: PLC0415
 
     words = {"trained_on": trained_on, "licence": licence, "limits": limits}
     facts = {name: text for name, text in words.items() if text}
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, root=root)
     names = [name.strip() for name in splits.split(",")]
-    open_folder(out.parent)
+    tables = [f"{out.stem}-{name}{ending}" for name in names for ending in (".json", ".md")]
+    beside = map(out.with_name, tables)
+    cut = None if found is None else read_manifest(found)
+    inputs = [run / BEST, *files_of(manifest, rows), *files_of(found, cut)]
+    claim_file("--out", out, [".safetensors"], inputs=inputs, beside=beside)
     with refuse_unwritable(out):
         evaluations = run_release(
             run,
@@ -79,7 +89,7 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
             facts=facts,
             max_error=max_error,
             max_false_alarm=max_false_alarm,
-            found=None if found is None else read_manifest(found),
+            found=cut,
             device=str(find_device(device)),
         )
     for evaluation in evaluations.values():

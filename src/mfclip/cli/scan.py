@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mfclip.cli.output import open_folder, refuse_unwritable
-from mfclip.data.manifest import Manifest, Sample
+from mfclip.cli.options import Seed
+from mfclip.cli.output import claim_file, refuse_unwritable
+from mfclip.data.manifest import Manifest, Sample, read_manifest
 from mfclip.datasets.sources import SOURCES, ScanOptions, Source
-from mfclip.errors import ConfigError
+from mfclip.errors import ConfigError, ManifestError
 
 _CHOICES = {"prefer": ("videos", "frames"), "group_by": ("file", "folder")}
 _ENDINGS = (".parquet", ".csv", ".jsonl")
@@ -29,7 +30,10 @@ def scan(
         Path, typer.Argument(help="Folder of the data set, file of a table, name on a hub.")
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Manifest to write: .parquet, .csv or .jsonl.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Manifest to write: .parquet, .csv or .jsonl."
+        ),
     ] = Path("manifest.parquet"),
     option: Annotated[
         list[str] | None,
@@ -40,22 +44,18 @@ def scan(
             "is on its page."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of every split that is not official.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Read a data set from disk and write its manifest: paths, labels, groups, splits.
 
     Says what was found and what is missing. Where to ask for each data set and how it must lie on
     disk is in docs/data.
     """
-    if out.suffix not in _ENDINGS:
-        raise ConfigError(f"expected --out to end in {', '.join(_ENDINGS)}, but got '{out}'")
-    if out.is_dir():
-        raise ConfigError(f"expected --out to be a file, but {out} is a folder")
     chosen = _find_source(source)
     options = replace(parse_options(option or [], chosen), seed=seed)
     if "files" in chosen.options and options.files is None:
         options = replace(options, files=out.parent / f"{out.stem}-files")
-    open_folder(out.parent)
+    claim_file("--out", out, _ENDINGS, inputs=_files_read(out, root, options))
     with refuse_unwritable(out):
         result = chosen.scan(root, options)
         manifest = replace(result.manifest, root=out.absolute().parent)
@@ -64,6 +64,21 @@ def scan(
     for note in result.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"{len(manifest)} files -> {out}; more on this data set: {chosen.page}")
+
+
+def _files_read(out: Path, root: Path, options: ScanOptions) -> Iterator[Path]:
+    """Yield what the scan may read: the table, the files that options name, lists below folders.
+
+    A data set's own lists may be CSV too. What is there and is no manifest is taken for one.
+    """
+    named = (getattr(options, field.name) for field in fields(options))
+    roots = [root, *(value for value in named if isinstance(value, Path))]
+    yield from (path for path in roots if path.is_file())
+    try:
+        read_manifest(out)
+    except ManifestError:
+        if any(out.resolve().is_relative_to(path.resolve()) for path in roots):
+            yield out
 
 
 def parse_options(words: Sequence[str], source: Source) -> ScanOptions:

@@ -17,7 +17,7 @@ WHAT = "What judges"
 BOUNDS = "Limits"
 
 
-def serve(  # noqa: PLR0913, PLR0917 - the options are the documentation
+def serve(
     host: Annotated[
         str, typer.Option(help="Address; 0.0.0.0 opens it to the network.", rich_help_panel=WHERE)
     ] = "127.0.0.1",

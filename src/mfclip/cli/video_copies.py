@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain, count, islice
 from pathlib import Path
 
-from mfclip.cli.output import open_folder
+from mfclip.cli.output import FILE_ENDINGS, claim_file, claim_folder
 from mfclip.errors import ConfigError
 
 
@@ -22,25 +24,31 @@ class Copies:
     """
 
     def __init__(self, target: Path, names: list[str]) -> None:
-        from mfclip.media.video import VIDEO_SUFFIXES  # noqa: PLC0415
         from mfclip.report.annotate import ENDINGS  # noqa: PLC0415
 
-        self._target = target
+        self._target, self._names = target, names
         self._taken: set[Path] = set()
-        ending = target.suffix.lower()
-        self._is_file = ending in ENDINGS and not target.is_dir()
-        if ending in VIDEO_SUFFIXES - ENDINGS and not target.is_dir():
-            known = ", ".join(sorted(ENDINGS))
-            raise ConfigError(f"cannot write {target}: a copy's name ends in one of {known}")
-        self._check_inputs(names)
-        open_folder(target.parent if self._is_file else target)
+        self._is_file = target.suffix.lower() in FILE_ENDINGS and not target.is_dir()
+        if self._is_file:
+            claim_file("--annotate", target, sorted(ENDINGS), inputs=self._inputs())
+        self._check_inputs()
+        if not self._is_file:
+            claim_folder("--annotate", target)
 
-    def _check_inputs(self, names: list[str]) -> None:
+    def _inputs(self) -> Iterator[Path]:
         from mfclip.predict.files import find_files  # noqa: PLC0415
+
+        return (path for path in find_files(self._names) if isinstance(path, Path))
+
+    @cached_property
+    def _resolved_inputs(self) -> set[Path]:
+        """Asked for only where a copy's name is taken already."""
+        return {path.resolve() for path in self._inputs()}
+
+    def _check_inputs(self) -> None:
         from mfclip.predict.mixed import is_video_file  # noqa: PLC0415
 
-        found = (path for path in find_files(names) if isinstance(path, Path))
-        videos = list(islice(filter(is_video_file, found), 2))
+        videos = list(islice(filter(is_video_file, self._inputs()), 2))
         if not videos:
             raise ConfigError("--annotate copies videos, and there is none among the files named")
         if self._is_file and len(videos) > 1:
@@ -48,17 +56,20 @@ class Copies:
                 f"--annotate {self._target} is one file, but several videos were named; name a "
                 "folder instead"
             )
-        if self._is_file and self._target.resolve() == videos[0].resolve():
-            raise ConfigError(f"--annotate {self._target} is the video itself; choose another name")
 
     def place(self, video: Path) -> Path:
-        """Return the file for the copy of the next video."""
+        """Return the file for the copy of the next video; never one of the inputs."""
         if self._is_file:
             self._taken.add(self._target)
             return self._target
-        numbers = ("", *(f"-{number}" for number in range(2, len(self._taken) + 3)))
+        numbers = chain([""], (f"-{number}" for number in count(2)))
         choices = (self._target / f"{video.stem}-annotated{number}.mp4" for number in numbers)
-        chosen = next(path for path in choices if path not in self._taken)
+        chosen = next(
+            path
+            for path in choices
+            if path not in self._taken
+            and not (path.exists() and path.resolve() in self._resolved_inputs)
+        )
         self._taken.add(chosen)
         return chosen
 

@@ -8,11 +8,9 @@ pictures lies beside it, in ``framing.json``. Source: protocols, GenFace contrac
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from typing import Any
 from mfclip.config import DataSettings
 from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.labels import LEVELS, Labels, parse_label, parse_level
-from mfclip.runtime.whole_file import write_whole
+from mfclip.runtime.whole_file import partial_file, write_whole
 
 SPLITS = ("train", "val", "test")
 """The splits every protocol knows; a manifest may name more, e.g. ``test_unseen``."""
@@ -56,6 +54,10 @@ class Framing:
     def __str__(self) -> str:
         """In words, for messages."""
         return f"margin {self.margin:g}, {'aligned' if self.align else 'not aligned'}"
+
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What programs write between the columns of what they call CSV; a manifest has commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +157,18 @@ class Manifest:
                 faces that were cut in another way.
         """
         writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-        if path.suffix not in writers:
+        if path.suffix.lower() not in writers:
             raise ManifestError(
                 f"expected a path ending in {', '.join(writers)}, but got {path.name}"
             )
-        partial = path.with_name(f".{path.name}.partial")
+        write = writers[path.suffix.lower()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if self.framing is not None:
                 _write_framing(self.framing, path.parent)
-            writers[path.suffix]([self._row(sample) for sample in self.samples], partial)
-            os.replace(partial, path)
+            with partial_file(path) as partial:
+                write([self._row(sample) for sample in self.samples], partial)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise ManifestError(f"cannot write {path} ({error.strerror or error})") from error
 
     def _row(self, sample: Sample) -> dict[str, str]:
@@ -343,9 +343,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _readers(path: Path) -> Callable[[Path], list[dict[str, Any]]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
-    return readers[path.suffix]
+    return readers[path.suffix.lower()]
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
@@ -370,20 +370,25 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in REQUIRED if name not in row]
-    if not missing:
-        return
-    found = ", ".join(map(str, row))
-    message = (
-        f"{path} lacks the column(s) {', '.join(missing)}; expected {', '.join(REQUIRED)}, found "
-        f"{found}"
-    )
-    mark = next((mark for mark in ";\t|" if mark in found and len(row) == 1), None)
-    if mark is not None:
-        message += f"; its columns are separated by {mark!r}, a manifest's by commas"
-    raise ManifestError(
-        f"{message}. To make a manifest of a table of your own: "
-        f"mfclip data scan table {path} -o manifest.csv"
-    )
+    if missing:
+        found = [str(name) for name in row if name is not None]  # None: cells without a heading
+        problem = f"lacks the column(s) {', '.join(missing)}"
+        if len(found) == 1 and (mark := find_delimiter(found[0])) != ",":
+            problem = f"has {DELIMITERS[mark]} between its columns, not commas"
+        raise ManifestError(
+            f"{path} {problem}; expected {', '.join(REQUIRED)}, found {', '.join(found)}. To make "
+            f"a manifest of a table: mfclip data scan table {path} --out manifest.csv"
+        )
+
+
+def find_delimiter(heading: str) -> str:
+    """Return what stands between a table's columns: the one of `DELIMITERS` seen most, or a comma.
+
+    Example:
+        >>> find_delimiter("path;label"), find_delimiter("path")
+        (';', ',')
+    """
+    return max(DELIMITERS, key=heading.count)
 
 
 def _parse_row(row: Mapping[str, Any], root: Path) -> Sample:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from mfclip.media.transforms import (
     check_level,
     check_sizes,
 )
+from mfclip.runtime.whole_file import partial_file, write_bytes
 
 INDEX = "shards.json"
 
@@ -86,7 +86,7 @@ def write_shards(
         _write_tar(out / names[-1], manifest, rows)
     index = ShardIndex(tuple(names), tuple(counts), manifest.fingerprint)
     content = {"names": names, "counts": counts, "fingerprint": index.fingerprint}
-    _replace(out / INDEX, json.dumps(content, indent=1).encode())
+    write_bytes(out / INDEX, json.dumps(content, indent=1).encode())
     return index
 
 
@@ -221,8 +221,10 @@ def _shuffled(faces: Iterator[FaceItem], size: int, rng: np.random.Generator) ->
 
 
 def _write_tar(path: Path, manifest: Manifest, rows: list[int]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with (
+        partial_file(path) as partial,
+        tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
         for row in rows:
             sample = manifest[row]
             try:
@@ -233,7 +235,6 @@ def _write_tar(path: Path, manifest: Manifest, rows: list[int]) -> None:
             record = json.dumps(_record(sample, row, manifest.root)).encode()
             _add(tar, f"{row:08d}.json", record)
             _add(tar, f"{row:08d}{sample.path.suffix.lower()}", content)
-    os.replace(partial, path)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -295,9 +296,3 @@ def _open_file(place: str) -> Any:  # fsspec's files are no BinaryIO: they lack 
     if "://" not in place:
         return open(place, "rb")
     return require("fsspec", extra="train").open(place, "rb").open()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from mfclip.media.perturbations import (
 )
 from mfclip.media.video import is_picture
 from mfclip.runtime.parallel import Progress, map_parallel, silent
+from mfclip.runtime.whole_file import partial_file, write_whole
 
 FAILURES = "failures.csv"
 """Files that could not be read, with the reason; absent where there are none."""
@@ -193,10 +193,8 @@ def _draws_nothing(job: _Job) -> bool:
 
 def _write_png(image: UInt8[np.ndarray, "h w 3"], target: Path) -> None:
     """Write whole or not at all, so that a killed run leaves no half picture to be kept."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    Image.fromarray(image).save(partial, "PNG", compress_level=3)
-    os.replace(partial, target)
+    with partial_file(target, sync=False) as partial:
+        Image.fromarray(image).save(partial, "PNG", compress_level=3)
 
 
 def _write_manifest(manifest: Manifest, folder: Path, names: dict[Path, str]) -> Path:
@@ -213,8 +211,7 @@ def _write_failures(path: Path, failures: dict[Path, str]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "reason"))
         writer.writerows((source.as_posix(), reason) for source, reason in failures.items())

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfclip.data.manifest import (
+    FRAMING,
     Framing,
     Manifest,
     Sample,
@@ -50,6 +51,7 @@ from mfclip.media.images import read_image
 from mfclip.media.tracking import FaceTracker
 from mfclip.media.video import VIDEO_SUFFIXES, Frame, frames
 from mfclip.runtime.parallel import Progress, silent
+from mfclip.runtime.whole_file import sweep, write_bytes, write_whole
 
 DETECTOR = "mtcnn 1.0.0, mfclip 1"
 """Stored with the options, so that the crops of two detectors do not mix in one folder."""
@@ -59,6 +61,9 @@ CROP_COLUMNS = (
     *("left", "top", "right", "bottom", "roll", "yaw", "landmarks", "mask"),
 )
 FAILURE_COLUMNS = ("path", "failure", "reason", "label", "generator", "split")
+
+OUTPUTS = ("options.json", FRAMING, "crops.csv", "failures.csv", "manifest.csv")
+"""Names of the tables in the output folder."""
 
 CHANGED: dict[str, Any] = {
     "failure": "unreadable",
@@ -194,6 +199,7 @@ def prepare(
         MissingExtraError: a package that finds faces or reads videos is not installed.
     """
     out, options = out.absolute(), options or PrepareOptions()
+    sweep(out, recursive=True)
     _keep_options(out / "options.json", options)
     tasks = {s.path: make_task(s, manifest.root, out, options) for s in manifest}
     waiting = [task for task in tasks.values() if read_record(task) is None]
@@ -209,7 +215,7 @@ def _keep_options(path: Path, options: PrepareOptions) -> None:
     """Store the options of the first run; refuse others later."""
     wanted = {"detector": DETECTOR, **asdict(options)}
     if not path.exists():
-        write_bytes_whole(path, json.dumps(wanted, indent=1).encode())
+        write_bytes(path, json.dumps(wanted, indent=1).encode())
         return
     stored = json.loads(path.read_bytes())
     if stored != wanted:
@@ -309,15 +315,7 @@ def crop_input(task: Task, detector: FaceDetector) -> None:
         crops = _main_person(crops)
     rows = [_write(task, crop) for crop in crops]
     record = {"stamp": stamp, "failure": kind, "reason": reason, "crops": rows}
-    write_bytes_whole(task.record, json.dumps(record).encode())
-
-
-def write_bytes_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even if the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_bytes(task.record, json.dumps(record).encode(), sync=False)
 
 
 def _find(task: Task, detector: FaceDetector) -> Iterator[_Crop]:
@@ -378,10 +376,10 @@ def _write(task: Task, crop: _Crop) -> dict[str, Any]:
     ending = "png" if task.options.quality is None else "jpg"
     name = f"{task.name}_{crop.frame:06d}_{crop.person}.{ending}"
     path = Path("crops") / task.name[-2:] / name
-    write_bytes_whole(task.out / path, crop.content)
+    write_bytes(task.out / path, crop.content, sync=False)
     mask = Path("crops") / task.name[-2:] / f"{path.stem}_mask.png"
     if crop.mask is not None:
-        write_bytes_whole(task.out / mask, crop.mask)
+        write_bytes(task.out / mask, crop.mask, sync=False)
     options = task.options
     places = place_in_crop(crop.face, margin=options.margin, align=options.align)
     left, top, right, bottom = (round(side, 1) for side in crop.face.box)
@@ -471,9 +469,7 @@ def _failure(sample: Sample, record: Mapping[str, Any]) -> dict[str, str]:
 @contextmanager
 def _table(path: Path, columns: Sequence[str]) -> Iterator[csv.DictWriter[str]]:
     """A CSV file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(path, newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         yield writer
-    os.replace(partial, path)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mfclip.data.manifest import Manifest, Sample, inside_name
+from mfclip.data.manifest import FRAMING, Manifest, Sample, inside_name
 from mfclip.errors import ConfigError, InputError, ManifestError
 from mfclip.labels import Labels
 from mfclip.media.images import read_image
@@ -44,7 +43,7 @@ from mfclip.media.reconstructors import (
     to_pixels,
 )
 from mfclip.runtime.parallel import Progress, silent
-from mfclip.runtime.whole_file import write_whole
+from mfclip.runtime.whole_file import partial_file, sweep, write_whole
 
 Product: TypeAlias = Literal["twins", "maps"]
 
@@ -119,6 +118,7 @@ def reconstruct(
     if not chosen.samples:
         raise ManifestError("twins are made of real faces, and the manifest holds none")
     quality = quality if product == "maps" else None
+    sweep(out, recursive=True)
     _keep_settings(out, {"reconstructor": reconstructor.name, "quality": quality})
     targets = {s.path: _target(s.path, manifest.root, out / product) for s in chosen}
     _refuse_twofold(targets)
@@ -151,6 +151,12 @@ def reconstruct(
     path = out / f"{product}.csv"
     replace(manifest, samples=rows, root=out).write(path)
     return ReconstructReport(len(targets), kept, path, failures)
+
+
+def output_names(manifest: Manifest, product: Product) -> Iterator[str]:
+    """Names of all files that are written below the output folder."""
+    yield from (SETTINGS, FRAMING, "failures.csv", f"{product}.csv")
+    yield from (str(_target(s.path, manifest.root, Path(product))) for s in manifest)
 
 
 def fit_on_reals(
@@ -286,11 +292,9 @@ def _write_batch(batch: list[_Job], reconstructor: Reconstructor, product: Produ
     for job, pixels in zip(batch, pictures, strict=True):
         notes = PngInfo()
         notes.add_text(SOURCE, job.source_hash)
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        # whole or not at all, so that a killed run leaves no half picture to be kept
-        partial = job.target.with_name(f".{job.target.name}.partial")
-        Image.fromarray(pixels).save(partial, "PNG", compress_level=3, pnginfo=notes)
-        os.replace(partial, job.target)
+        # whole or not at all, so that a killed run leaves no half image to be kept
+        with partial_file(job.target, sync=False) as partial:
+            Image.fromarray(pixels).save(partial, "PNG", compress_level=3, pnginfo=notes)
 
 
 def _map_rows(
@@ -316,7 +320,7 @@ def _write_failures(path: Path, failures: dict[Path, str]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    with write_whole(path) as file:
+    with write_whole(path, newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "reason"))
         writer.writerows((source.as_posix(), reason) for source, reason in failures.items())

@@ -137,7 +137,8 @@ def check_precision(name: EngineName, precision: str, device: torch.device) -> P
     if precision == "int8":
         raise ConfigError(
             "int8 needs weights that were measured with it; make a file with: "
-            "mfclip export WEIGHTS --to openvino --precision int8 --manifest FACES.csv --out FILE"
+            "mfclip export --weights WEIGHTS --to openvino --precision int8 --manifest FACES.csv "
+            "--out FILE"
         )
     if precision == "bf16" and name == "onnx":
         raise ConfigError("onnxruntime has no bf16 on processors; use engine openvino or torch")

@@ -28,6 +28,15 @@ from mfclip.evaluate.metrics import (
 INTERVAL_FIGURES = tuple(name for name in FIGURES if name != "eer_point")
 """Figures that get an interval: all but DeepfakeBench's EER, which exists for comparison."""
 
+POOLED_FIGURES = ("accuracy", "accuracy_fitted", "brier", "ece")
+"""Figures that are means over all rows; the others hold real faces against fakes."""
+
+ROUNDING = 1e-9
+"""Differences below this are those of floating point."""
+
+FEW_GROUPS = 30
+"""Below so many groups percentile intervals are too narrow, which tables then say."""
+
 CHUNK = 2_000_000
 """Weights held at a time; bounds the memory to some 100 MB."""
 
@@ -91,9 +100,15 @@ def bootstrap_intervals(
     if resamples == 0 or not len(scores):
         return {}
     resampler = WeightedFigures(scores, target, (threshold, fitted), ece_bins)
-    chunks = [resampler(w) for w in draw_weights(np.asarray(groups), resamples, seed)]
+    names = np.asarray(groups)
+    chunks = [resampler(w) for w in draw_weights(names, resamples, seed)]
+    # what holds classes against each other rests on the class of fewer groups
+    fewest = min(len(np.unique(names[target == label])) for label in (0, 1))
+    counts = dict.fromkeys(POOLED_FIGURES, len(np.unique(names)))
     return {
-        name: percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
+        name: share_interval(
+            np.concatenate([chunk[name] for chunk in chunks]), counts.get(name, fewest)
+        )
         for name in INTERVAL_FIGURES
         if name not in undefined
     }
@@ -198,3 +213,30 @@ def percentile_interval(values: Figure) -> Interval:
         return Interval(math.nan, math.nan, 0.0)
     low, high = np.percentile(finite, [2.5, 97.5])
     return Interval(float(low), float(high), finite.size / values.size)
+
+
+def share_interval(values: Figure, num_groups: int) -> Interval:
+    """Return the 95% interval of a figure between 0 and 1, also where all resamples are alike.
+
+    A figure of exactly 0 or 1 is so in every resample, which says nothing about other groups. Its
+    interval is then that of Clopper and Pearson for none (or all) of `num_groups`: the true share
+    with which that happens in 2.5% of all draws. For AUC this bound is that of Obuchowski and
+    Lieber (2002). Where all resamples are alike in between, the groups are too few to tell.
+
+    Args:
+        values: of the resamples; NaN where the figure was not defined.
+        num_groups: independent groups that the figure rests on.
+
+    Example:
+        >>> round(share_interval(np.ones(1000), 7).low, 4)
+        0.5904
+    """
+    interval = percentile_interval(values)
+    if not interval.high - interval.low < ROUNDING:  # also where both are NaN
+        return interval
+    reach = 0.025 ** (1 / num_groups) if num_groups else 0.0
+    if interval.low > 1 - ROUNDING:
+        return Interval(reach, 1.0, interval.defined)
+    if interval.high < ROUNDING:
+        return Interval(0.0, 1 - reach, interval.defined)
+    return Interval(math.nan, math.nan, interval.defined)

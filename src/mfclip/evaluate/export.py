@@ -7,7 +7,6 @@ fp32 is also measured on a test split: what it changes stands in the file.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise
 from mfclip.errors import ConfigError, WeightsError, require
 from mfclip.evaluate.agreement import measure_change, measure_parity
+from mfclip.runtime.whole_file import scratch_folder
 from mfclip.weights import read_weights
 
 MAX_DIFFERENCE = 1e-4
@@ -106,9 +106,8 @@ def export_weights(
     detector.eval()
     facts = Export(engine=engine, precision=kind, versions=_versions(engine))
     card = card.changed(export=facts)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        draft = Path(folder) / out.name
+    with scratch_folder(out) as folder:
+        draft = folder / out.name
         exported = None
         progress("converting")
         if engine != "torch":
@@ -130,7 +129,7 @@ def export_weights(
         card = card.changed(export=facts)
         del running  # OpenVINO maps the file that is written again
         _write(exported and replace(exported, card=card), path, detector, card, draft)
-        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        size = sum(file.stat().st_size for file in folder.iterdir())
         _move(draft, out)
     return ExportReport(out, engine, kind, size, parity, change)
 

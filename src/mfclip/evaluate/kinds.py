@@ -12,7 +12,7 @@ from numpy import ndarray
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import scoring_loader
 from mfclip.data.manifest import Manifest
-from mfclip.evaluate.bootstrap import draw_weights, percentile_interval
+from mfclip.evaluate.bootstrap import draw_weights, share_interval
 from mfclip.evaluate.score import evaluating
 from mfclip.labels import LEVELS
 from mfclip.model.mfclip import MFCLIP, name_at
@@ -86,7 +86,10 @@ def balanced_share(
         counts = weights @ member.T
         with np.errstate(invalid="ignore"):  # a kind that was not drawn
             shares.append(np.nanmean((weights * right) @ member.T / counts, axis=1))
-    interval = percentile_interval(np.concatenate(shares))
+    fewest = min(len(np.unique(groups[kinds == kind])) for kind in np.unique(kinds))
+    interval = share_interval(np.concatenate(shares), fewest)
+    if not np.isfinite(interval.low):
+        return {"value": value}
     return {"value": value, "low": interval.low, "high": interval.high}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from mfclip.evaluate.scores import Scores
 from mfclip.evaluate.verdicts import fit_bands, verdict_rates
 from mfclip.media.jpeg import shared_quality
 from mfclip.model.mfclip import MFCLIP
+from mfclip.runtime.whole_file import write_whole
 from mfclip.weights import BEST, read_weights
 
 MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
@@ -227,8 +229,8 @@ def _measure(  # noqa: PLR0913 - what `release` and `calibrate` share
 def _write_evaluations(evaluations: Mapping[str, Evaluation], out: Path) -> None:
     for split, evaluation in evaluations.items():
         evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
-        text = evaluation.to_markdown()
-        out.with_name(f"{out.stem}-{split}.md").write_text(text, encoding="utf-8")
+        with write_whole(out.with_name(f"{out.stem}-{split}.md")) as file:
+            file.write(evaluation.to_markdown())
 
 
 def _without_place(model: ModelSettings) -> ModelSettings:
@@ -299,6 +301,7 @@ def _merit(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     out = {}
     for name in MERIT:
         out[name] = {"value": float(getattr(row.metrics, name))}
-        if interval := row.intervals.get(name):  # absent without resamples
+        interval = row.intervals.get(name)
+        if interval and math.isfinite(interval.low):  # absent without resamples
             out[name] |= {"low": interval.low, "high": interval.high}
     return out

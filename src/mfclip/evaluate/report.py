@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfclip.errors import InputError
-from mfclip.evaluate.bootstrap import Interval, bootstrap_intervals
+from mfclip.evaluate.bootstrap import FEW_GROUPS, Interval, bootstrap_intervals
 from mfclip.evaluate.metrics import FIGURES, Metrics, compute_metrics
 from mfclip.evaluate.scores import Pool, ScoredSample, Scores, Unit, video_scores
 from mfclip.runtime.provenance import Provenance, provenance
@@ -183,6 +183,8 @@ class Evaluation:
                 f"; [95% interval] from {self.resamples} resamples of {self.num_groups} groups, "
                 f"seed {self.seed}"
             )
+            if self.num_groups < FEW_GROUPS:
+                text += " (so few that it is too narrow)"
         if self.errors:
             text += f"; {len(self.errors)} {'video' if self.pool else 'sample'}(s) not scored"
         reasons = sorted(set(self.overall.undefined.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,20 @@ FILES: Mapping[Unit, tuple[str, str]] = {
     "video": ("scores-video.csv", "metrics-video.json"),
 }
 """Where scores and metrics of each unit are written; ``scores.csv`` is written always."""
+
+
+def output_names(domains: Sequence[str]) -> Iterator[str]:
+    """Names of all files that may be written or removed below the folder of the results.
+
+    Args:
+        domains: names of the data sets; several have a folder each.
+    """
+    each = [*(name for names in FILES.values() for name in names), "metrics.md"]
+    if len(domains) < 2:  # noqa: PLR2004
+        yield from each
+        return
+    yield "cross_auc.json"
+    yield from (f"{domain}/{name}" for domain in domains for name in each)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class Scores:
         Raises:
             OSError: the folder is not writable or the disk is full.
         """
-        with write_whole(path) as file:
+        with write_whole(path, newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(map(_row, self.samples))

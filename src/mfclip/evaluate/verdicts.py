@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy import ndarray
 
 from mfclip.errors import ConfigError, InputError
-from mfclip.evaluate.bootstrap import Weights, draw_weights, percentile_interval
+from mfclip.evaluate.bootstrap import Weights, draw_weights, share_interval
 from mfclip.evaluate.metrics import ScoreArray, TargetArray, check_scores, is_one_class
 
 Groups: TypeAlias = Sequence[str] | Shaped[ndarray, " n"]
@@ -148,11 +148,16 @@ def verdict_rates(
         _measure(weights, is_fake, real, fake)
         for weights in draw_weights(np.asarray(groups), resamples, seed)
     ]
+    names = np.asarray(groups)
+    num_real, num_fake = (len(np.unique(names[target == label])) for label in (0, 1))
+    counts = dict.fromkeys(("false_alarm", "uncertain_real"), num_real)
+    counts |= dict.fromkeys(("miss", "uncertain_fake"), num_fake)
     out: Rates = {}
     for name in RATES:
         out[name] = {"value": _or_none(float(values[name][0]))}
         if chunks:
-            interval = percentile_interval(np.concatenate([chunk[name] for chunk in chunks]))
+            resampled = np.concatenate([chunk[name] for chunk in chunks])
+            interval = share_interval(resampled, counts.get(name, min(num_real, num_fake)))
             out[name] |= {"low": _or_none(interval.low), "high": _or_none(interval.high)}
     return out
 

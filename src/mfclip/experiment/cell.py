@@ -30,7 +30,7 @@ from mfclip.experiment.protocols import plain_name
 from mfclip.experiment.store import RESULT, SCHEMA, read_json, write_json
 from mfclip.runtime.device import find_device
 from mfclip.runtime.provenance import provenance
-from mfclip.runtime.whole_file import write_whole
+from mfclip.runtime.whole_file import scratch_folder, write_whole
 from mfclip.train.log import PLAIN_EVERY
 from mfclip.train.loop import LAST, train
 from mfclip.weights import BEST
@@ -175,11 +175,10 @@ def _copy_trained(
     if (folder / TRAINING).exists() or not (found := find_trained(config, part, reuse)):
         return None
     name = f"{found.parents[1].name}/{found.name}"
-    partial = folder / f"{TRAINING}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(found / TRAINING, partial)
-    write_json(partial / REUSED, {"schema": SCHEMA, "trained_in": name})
-    os.replace(partial, folder / TRAINING)
+    with scratch_folder(folder / TRAINING) as scratch:
+        copy = shutil.copytree(found / TRAINING, scratch / TRAINING)
+        write_json(copy / REUSED, {"schema": SCHEMA, "trained_in": name})
+        os.replace(copy, folder / TRAINING)
     return name
 
 

@@ -7,7 +7,6 @@ decoded.
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from mfclip.errors import InputError, require
 from mfclip.media.sniff import HEAD, video_format
+from mfclip.runtime.whole_file import partial_file
 
 VIDEO_SUFFIXES = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
@@ -233,25 +233,19 @@ def write_frames(path: Path, shown: Iterable[Frame], fps: float) -> None:
         InputError: there is no picture, or one differs in size from the first.
     """
     av = require("av", extra="video")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     stream, shape = None, None
-    try:
-        with av.open(str(partial), "w") as container:
-            for frame in shown:
-                image = frame.image
-                if stream is None:
-                    shape = image.shape
-                    stream = _add_stream(container, image, fps)
-                if image.shape != shape:
-                    raise InputError(f"expected pictures of {shape}, but got {image.shape}")
-                container.mux(stream.encode(_to_video_frame(frame, fps)))
+    with partial_file(path) as partial, av.open(str(partial), "w") as container:
+        for frame in shown:
+            image = frame.image
             if stream is None:
-                raise InputError(f"no picture to write to {path}")
-            container.mux(stream.encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+                shape = image.shape
+                stream = _add_stream(container, image, fps)
+            if image.shape != shape:
+                raise InputError(f"expected pictures of {shape}, but got {image.shape}")
+            container.mux(stream.encode(_to_video_frame(frame, fps)))
+        if stream is None:
+            raise InputError(f"no picture to write to {path}")
+        container.mux(stream.encode())
 
 
 def _add_stream(container: Any, image: NDArray[np.uint8], fps: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,14 +26,25 @@ def find_files(names: Sequence[str]) -> Iterator[Path | Failure]:
 
     Yields:
         Paths in the user's own spelling, those found in a folder as `FoundFile`, or what could not
-        be searched.
+        be searched: also ``-`` and addresses, which other programs take.
     """
     for name in names:
         path = Path(name)
-        if not os.path.lexists(path) and glob.has_magic(name):
+        if not os.path.lexists(path) and (reason := _no_file(name)):
+            yield Failure(name, reason)
+        elif not os.path.lexists(path) and glob.has_magic(name):
             yield from _expand(name)
         else:
             yield from _search(path)
+
+
+def _no_file(name: str) -> str | None:
+    """Say why a name that other programs take is taken for no file here."""
+    if name == "-":
+        return "the standard input is not read; save it to a file and name that"
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+        return "addresses are not fetched; download the file and name that"
+    return None
 
 
 def _expand(pattern: str) -> Iterator[Path | Failure]:

@@ -23,6 +23,7 @@ from mfclip.runtime.device import fast_kernels
 from mfclip.runtime.lock import try_lock
 from mfclip.runtime.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from mfclip.runtime.provenance import provenance
+from mfclip.runtime.whole_file import write_whole
 from mfclip.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from mfclip.train.feed import UnreadableList, open_manifest, training_data, validation_data
 from mfclip.train.log import Meter, RunLog
@@ -141,7 +142,8 @@ class Run:
         first = self.processes.is_first
         self.log = RunLog(self.out, total=self.steps, done=self.progress.step, enabled=first)
         if first:
-            (self.out / "config.toml").write_text(dump_toml(self.config), encoding="utf-8")
+            with write_whole(self.out / "config.toml") as file:
+                file.write(dump_toml(self.config))
             self.log.record("start", self.progress.step, self._facts())
         for part in self.detector.modules():
             if warning := getattr(part, "training_warning", None):
@@ -219,8 +221,7 @@ class Run:
         number = self._stop.number or signal.SIGTERM
         raise Stopped(
             f"stopped by {signal.Signals(number).name} after step {self.progress.step} of "
-            f"{self.steps}; the checkpoint is in {self.out}: the same command with --resume goes "
-            "on from it",
+            f"{self.steps}, with a checkpoint",
             status=128 + number,
         )
 

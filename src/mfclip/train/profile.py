@@ -9,6 +9,7 @@ from pathlib import Path
 from torch.profiler import ProfilerActivity, profile
 
 from mfclip.config import RunConfig
+from mfclip.runtime.whole_file import write_whole
 from mfclip.train.feed import open_manifest
 from mfclip.train.loop import Run
 from mfclip.train.processes import join_processes
@@ -55,7 +56,8 @@ def profile_training(config: RunConfig, out: Path, *, device: str = "auto") -> s
     profiler.export_chrome_trace(str(out / "trace.json"))
     key = "self_cuda_time_total" if len(activities) > 1 else "self_cpu_time_total"
     figures = {"seconds_waiting_for_data": waits, "seconds_in_step": steps}
-    (out / "profile.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    with write_whole(out / "profile.json") as file:
+        json.dump(figures, file, indent=2)
     table = profiler.key_averages().table(
         sort_by=key, row_limit=ROWS, max_name_column_width=40, header="costliest operators"
     )

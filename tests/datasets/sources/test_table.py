@@ -121,3 +121,13 @@ def test_broken_tables(plant: Plant) -> None:
     rows = [{"path": "a.png", "label": "real", "split": s} for s in ("train", "")]
     with pytest.raises(ManifestError, match="1 of 2 rows have none"):
         scan(write(root, rows, ".csv"))
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_columns_may_be_parted_by_what_spreadsheets_write(plant: Plant, mark: str) -> None:
+    root = plant("0.png", "1.png")
+    (root / "t.csv").write_text("path,label\n0.png,real\n1.png,fake\n".replace(",", mark))
+    found = scan(root / "t.csv").manifest
+    assert [(sample.path.name, sample.labels.is_fake) for sample in found] == [
+        ("0.png", False), ("1.png", True),
+    ]  # fmt: skip

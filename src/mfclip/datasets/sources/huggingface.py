@@ -21,6 +21,7 @@ from mfclip.datasets.sources.contract import DEFAULTS, ScanOptions, ScanResult, 
 from mfclip.datasets.splits import assign_splits
 from mfclip.errors import ManifestError, require
 from mfclip.labels import Labels, parse_level
+from mfclip.runtime.whole_file import write_bytes
 
 TITLE = "Hugging Face"
 PAGE = "docs/data/huggingface.md"
@@ -180,10 +181,7 @@ def _write(cell: Any, folder: Path, number: int) -> Path | None:
         return None
     path = folder / f"{number // 1000:03d}" / f"{number:07d}.{ending}"
     if not path.is_file() or path.stat().st_size != len(data):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_bytes(path, data, sync=False)
     return path
 
 

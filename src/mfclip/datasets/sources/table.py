@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfclip.data.manifest import EXTRA, OPTIONAL, REQUIRED, Sample, parse_extra
+from mfclip.data.manifest import (
+    EXTRA,
+    OPTIONAL,
+    REQUIRED,
+    Sample,
+    find_delimiter,
+    parse_extra,
+)
 from mfclip.datasets.sources.class_folders import SPLIT_FOLDERS
 from mfclip.datasets.sources.contract import DEFAULTS, ScanOptions, ScanResult, Source, conclude
 from mfclip.datasets.sources.disk import broken, read_lines
@@ -72,11 +79,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]]
     if path.suffix in {".csv", ".tsv", ".txt"}:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            heading = file.readline()
             # spreadsheets of many countries write semicolons, since the comma marks decimals
-            mark = max(",;\t|", key=heading.count)
+            delimiter = find_delimiter(file.readline())
             file.seek(0)
-            rows = list(csv.DictReader(file, delimiter=mark))
+            rows = list(csv.DictReader(file, delimiter=delimiter))
     elif path.suffix == ".jsonl":
         rows = [_read_object(line, path) for line in read_lines(path)]
     elif path.suffix == ".parquet":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mfclip.errors import ConfigError, require
+from mfclip.runtime.whole_file import partial_file
 
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#8C7A00",
@@ -57,9 +58,11 @@ def save_figure(figure: Any, path: Path) -> Path:
     """
     check_ending(path)
     dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with require("matplotlib", extra="train").rc_context({"svg.hashsalt": "mfclip"}):
-        figure.savefig(path, dpi=200, metadata=dates.get(path.suffix, {}))
+    with (
+        require("matplotlib", extra="train").rc_context({"svg.hashsalt": "mfclip"}),
+        partial_file(path) as partial,
+    ):
+        figure.savefig(partial, dpi=200, metadata=dates.get(path.suffix, {}))
     return path
 
 
