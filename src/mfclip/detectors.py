@@ -39,7 +39,7 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
 from mfclip.model.ftg import number_sentences, prompts
-from mfclip.model.mfclip import MFCLIP
+from mfclip.model.mfclip import MFCLIP, are_normalised
 from mfclip.model.tokenizer import tokenize
 from mfclip.weights import (
     FORMAT,
@@ -440,6 +440,8 @@ def _restore_prompts(
     if features is None or tuple(features.shape) != expected or not features.is_floating_point():
         got = features if features is None else f"{features.dtype} {tuple(features.shape)}"
         raise WeightsError(f"{source}: expected prompt features of shape {expected}, got {got}")
-    if not bool(features.isfinite().all()):
-        raise WeightsError(f"{source} hold prompt features that are not finite; use others")
+    features = features.float()  # as the model holds them
+    if not are_normalised(features):
+        message = f"{source} hold prompt features that are not finite or not of length 1"
+        raise WeightsError(f"{message}; use others")
     model.prompts, model.prompt_features = prompts, features

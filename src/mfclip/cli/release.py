@@ -94,12 +94,14 @@ def show_verdicts(bands: Bands) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.predict.verdict import error_rows  # noqa: PLC0415
+    from mfclip.report.document import rate_rows  # noqa: PLC0415
+    from mfclip.report.wording import Words  # noqa: PLC0415
 
+    words = Words()
     table = Table(title="verdicts", box=box.SIMPLE_HEAD)
     for heading in ("", *bands.rates):
         table.add_column(heading)
-    for words, cells in error_rows(bands):
-        table.add_row(words, *cells)
+    for name, cells in rate_rows(bands, words):
+        table.add_row(name, *cells)
     Console().print(table)
-    typer.echo(bands.explain())
+    typer.echo(words.bands(bands, origin=True))
