@@ -91,3 +91,29 @@ def test_page_begins_with_what_it_does(page: Path) -> None:
 def test_words_that_only_insiders_know_are_absent(page: Path) -> None:
     found = re.findall(r"\bthe aim\b|development faces|\bthe brief\b", page.read_text(), re.I)
     assert not found
+
+
+def typed(page: Path) -> Iterator[str]:
+    """Every command line of a page, in a block or in the middle of a sentence."""
+    text = page.read_text().replace("\\\n", " ")
+    yield from re.findall(r"mfclip ((?:data |experiment )?[a-z]+ [^`\n#|]*)", text)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
+def test_commands_of_the_pages_can_be_typed(page: Path) -> None:
+    everything = dict(commands(get_command(app)))
+    for line in typed(page):
+        words = line.split()
+        names = [" ".join(["mfclip", *words[:count]]) for count in (2, 1)]
+        command = next((everything[name] for name in names if name in everything), None)
+        if command is None or hasattr(command, "list_commands"):
+            continue  # a sentence about mfclip
+        options = {option for each in command.params for option in each.opts} | {"--help"}
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", line):
+            assert word in options, f"mfclip {line}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
+def test_settings_of_the_pages_exist(page: Path) -> None:
+    named = re.findall(r"--set '?([a-z]+\.[\w.]+)=", page.read_text())
+    assert {key for key in named if not key.startswith("model.options.")} <= set(known_keys())
