@@ -276,3 +276,12 @@ def test_demo_judges_every_picture_of_its_manifest(folder: Path, weights: str) -
         assert f"<h3>{name}</h3>" in page or f"/{name}," in page
     reals = sum(",real," in row for row in rows)
     assert done.stdout.count("right") == len(rows) - reals  # threshold 0 calls everything fake
+
+
+def test_demo_judges_as_the_next_command_does(folder: Path, weights: str) -> None:
+    """The demo took whole pictures and `predict` the faces: one picture, two verdicts."""
+    demo = CliRunner().invoke(app, ["demo", "--out", "demo", "--weights", weights])
+    done = run("demo/pictures/real/hopper.jpg", "--weights", weights, "--json", "-")
+    (found,) = json.loads(done.stdout)["predictions"]
+    (row,) = [line for line in demo.stdout.splitlines() if "hopper.jpg" in line]
+    assert f"{found['score']:.3f}" in row

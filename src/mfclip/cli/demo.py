@@ -33,13 +33,14 @@ def demo(
 ) -> None:
     """Judge public-domain portraits and forgeries of them, and write a report.
 
+    They are judged as `mfclip predict` judges them: each face is found and cut out.
+
     The forgeries are small edits made by mfclip itself, not by a generator network: they show how
     the software works, not how well it does on deepfakes.
     """
-    from mfclip.predict.faces import WholePicture  # noqa: PLC0415
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
-    predictor = Predictor.load(weights, device=device, finder=WholePicture(), keep_detector=True)
+    predictor = Predictor.load(weights, device=device, keep_detector=True)
     judged = run_demo(predictor, out)
     _show(judged)
     typer.echo(f"The page with pictures, patches and noise: {out / 'report.html'}")
