@@ -64,6 +64,25 @@ class MissingExtraError(MfclipError, ImportError):
     """An optional package is needed and not installed."""
 
 
+def describe_failure(error: Exception, path: str | None) -> str:
+    """Say what went wrong with one input among many, in a record that names its path.
+
+    Args:
+        error: whatever was raised; decoders of damaged files raise errors of every kind.
+        path: with which the message need not begin.
+
+    Example:
+        >>> describe_failure(InputError("a.jpg: the file is empty"), "a.jpg")
+        'the file is empty'
+    """
+    if isinstance(error, MfclipError):
+        return str(error).removeprefix(f"{path}: ")
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected error ({reason}); the file may be damaged, get it anew"
+
+
 PACKAGES = {"open_clip": "open-clip-torch", "sklearn": "scikit-learn"}
 """Optional packages whose module is called otherwise."""
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hostile import corrupt_jpeg
 from mfclip.batch import Batch
 from mfclip.data import dataset as dataset_module
 from mfclip.data.dataset import FaceDataset
@@ -188,11 +189,22 @@ def test_threads_end_with_the_epoch_and_when_it_is_left(small: Manifest) -> None
     assert set(threading.enumerate()) == before
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("workers", "content", "words"),
+    [
+        (0, b"nonsense", "not an image in a format"),
+        (1, b"nonsense", "not an image in a format"),
+        (
+            0,
+            corrupt_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)),
+            "the image is damaged or cut short (Corrupt JPEG",
+        ),
+    ],
+)
 def test_another_of_its_kind_takes_the_place_of_an_unreadable_picture(
-    small: Manifest, workers: int
+    small: Manifest, workers: int, content: bytes, words: str
 ) -> None:
-    small[3].path.write_bytes(b"nonsense")
+    small[3].path.write_bytes(content)
     plan = BatchPlan(small, "shuffle", 11)
     loader = TrainingLoader(faces(small), plan, workers=workers)
     with closing(loader):
@@ -206,7 +218,7 @@ def test_another_of_its_kind_takes_the_place_of_an_unreadable_picture(
     assert replaced <= {0, 1, 2}  # the other forgeries
     assert len(replaced) > 1  # not the same each time
     (message,) = loader.unreadable.values()
-    assert message.startswith(f"{small[3].path}: not an image in a format")
+    assert message.startswith(f"{small[3].path}: {words}")
 
 
 def test_training_ends_where_nothing_can_take_the_place(small: Manifest) -> None:

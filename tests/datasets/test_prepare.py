@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,10 @@ import torch
 from PIL import Image
 from skimage import data
 
+from hostile import corrupt_jpeg
 from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
 from mfclip.datasets.prepare import PrepareOptions, prepare
-from mfclip.errors import ConfigError, InputError
+from mfclip.errors import ConfigError, InputError, MfclipError
 from mfclip.labels import Labels
 from mfclip.media.faces import TEMPLATE, FaceDetector, crop_face
 from mfclip.media.images import read_image
@@ -103,6 +106,47 @@ def test_crops_labels_and_failures(inputs, tmp_path):
     ]
     assert failures[2]["reason"] == "no face found in 3 frames"
     assert "not an image" in failures[1]["reason"]
+
+
+def test_any_failure_of_one_input_is_a_row(inputs, tmp_path, monkeypatch):
+    """A damaged video ended the run, and every rerun; a corrupt JPEG was cut without a word."""
+    pixels = np.asarray(portrait())
+    inputs[2].path.with_name("cut.jpg").write_bytes(corrupt_jpeg(pixels, share=0.8))
+    samples = (inputs[0], inputs[1], sample(inputs[2].path.with_name("cut.jpg")))
+
+    def raise_anything(*_, **__):
+        raise AttributeError("codec_context is None")
+
+    monkeypatch.setattr("mfclip.datasets.prepare.frames", raise_anything)
+    report = prepare(Manifest(samples, inputs.root), tmp_path / "out", PrepareOptions(size=96))
+    assert report.crops == 1
+    failures = rows_of(report.failures)
+    assert [Path(row["path"]).name for row in failures] == ["b.mp4", "cut.jpg"]
+    assert failures[0]["reason"].startswith(str(samples[1].path))
+    assert "unexpected error (AttributeError: codec_context is None)" in failures[0]["reason"]
+    assert "damaged or cut short (Corrupt JPEG data: premature end" in failures[1]["reason"]
+    again = prepare(Manifest(samples, inputs.root), tmp_path / "out", PrepareOptions(size=96))
+    assert (again.resumed, again.crops) == (3, 1)
+
+
+def test_a_crash_names_what_was_in_work(inputs, tmp_path, monkeypatch):
+    class Crashing:
+        """A pool whose process a decoder has ended."""
+
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr("mfclip.datasets.prepare.ProcessPoolExecutor", Crashing)
+    with pytest.raises(MfclipError, match=r"look at what was in work: .*/a\.png, .*/b\.mp4$"):
+        prepare(Manifest((inputs[0], inputs[1]), inputs.root), tmp_path / "out", workers=1)
 
 
 def test_the_framing_lies_beside_the_manifest(inputs, tmp_path):

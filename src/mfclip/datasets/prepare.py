@@ -45,7 +45,7 @@ from mfclip.data.manifest import (
     relative_name,
     write_landmarks,
 )
-from mfclip.errors import ConfigError, InputError, MfclipError
+from mfclip.errors import ConfigError, InputError, MfclipError, MissingExtraError, describe_failure
 from mfclip.media.faces import Face, FaceDetector, crop_face, place_in_crop
 from mfclip.media.images import read_image
 from mfclip.media.tracking import FaceTracker
@@ -235,18 +235,24 @@ def _run(tasks: Sequence[Task], workers: int) -> Iterator[None]:
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    todo = iter(tasks)
+    todo, running = iter(tasks), dict[Future[None], Task]()
     try:
-        running: set[Future[None]] = {pool.submit(_work, t) for t in islice(todo, 2 * workers)}
+        for task in islice(todo, 2 * workers):
+            running[pool.submit(_work, task)] = task
         while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                yield future.result()
-                running |= {pool.submit(_work, task) for task in islice(todo, 1)}
+                future.result()
+                del running[future]
+                yield
+                for task in islice(todo, 1):
+                    running[pool.submit(_work, task)] = task
     except BrokenProcessPool:
+        names = ", ".join(sorted(str(task.source) for task in running.values()))
         message = (
-            "a process that finds faces was ended from outside, perhaps for want of memory; what "
-            "is finished is kept: run again, with fewer workers"
+            "a process that finds faces exited unexpectedly, for want of memory or because a file "
+            f"made its decoder crash; what is finished is kept: run again with fewer workers, and "
+            f"if it happens again, look at what was in work: {names}"
         )
         raise MfclipError(message) from None
     finally:
@@ -309,8 +315,12 @@ def crop_input(task: Task, detector: FaceDetector) -> None:
         crops = list(_find(task, detector))
         where = f"in {task.options.num_frames} frames" if task.is_video else "in the picture"
         kind, reason = ("", "") if crops else ("without_face", f"no face found {where}")
-    except InputError as error:
-        crops, kind, reason = [], "unreadable", str(error)
+    except MissingExtraError:  # nothing is wrong with the input, and the next one would fail, too
+        raise
+    except Exception as error:  # decoders of damaged files raise errors of every kind
+        name = str(task.source)
+        crops, kind = [], "unreadable"
+        reason = f"{name}: {describe_failure(error, name)}"
     if not task.options.every_face:
         crops = _main_person(crops)
     rows = [_write(task, crop) for crop in crops]

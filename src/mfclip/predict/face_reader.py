@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from mfclip.errors import InputError, MissingExtraError
+from mfclip.errors import InputError, describe_failure
 from mfclip.media.images import IMAGE_SUFFIXES, ImageFile, NotAnImageError
 from mfclip.media.isolated import open_bounded
 from mfclip.media.jpeg import save_as_jpeg
@@ -165,16 +165,6 @@ class FaceReader:
             square = prepare_face(face, resize=self.resize, image_size=self.resize)
             face = save_as_jpeg(square, self.jpeg_quality)
         return prepare_face(face, resize=self.resize, image_size=self.image_size)
-
-
-def describe_failure(error: Exception, path: str | None) -> str:
-    """Say what went wrong with an input; the record of it names the path."""
-    if isinstance(error, InputError | MissingExtraError):
-        return str(error).removeprefix(f"{path}: ")
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error})"
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"unexpected error ({reason}); the file may be damaged, get it anew"
 
 
 def check_pixels(pixels: np.ndarray) -> Pixels:

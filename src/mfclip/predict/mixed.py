@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from mfclip.errors import describe_failure
 from mfclip.media.sniff import is_video
 from mfclip.media.video import VIDEO_SUFFIXES
-from mfclip.predict.face_reader import Input, VideoFile, describe_failure
+from mfclip.predict.face_reader import Input, VideoFile
 from mfclip.predict.prediction import Failure
 from mfclip.predict.predictor import Predictor
 from mfclip.predict.video import judge_video
