@@ -41,8 +41,7 @@ from mfclip.media.blending import local_warp, random_face_mask, self_blend, spli
 from mfclip.media.transforms import Pixels
 from mfclip.predict.face_scorer import to_images
 from mfclip.predict.heat_map import BASE_BLUR, SMOOTHING, STEPS, heat_map
-from mfclip.predict.predictor import hash_file
-from mfclip.runtime.provenance import provenance
+from mfclip.runtime.provenance import hash_file, provenance
 
 SHARE = 0.1
 """Share of the pixels that is greyed out."""

@@ -26,8 +26,9 @@ import av
 import httpx
 import numpy as np
 from PIL import Image
+from playwright.sync_api import Browser, Page
 
-from chromium import Chromium, start_chromium
+from browser import start_chromium, wait_for
 
 DEMO = Path(str(files("mfclip").joinpath("assets/demo")))
 LARGEST = 330_000
@@ -47,7 +48,7 @@ FLAT = 48
 FORGED, ALONE = range(35, 70), 20
 """Frames in which the first face is forged; frames before the second face comes."""
 
-DESKTOP, PHONE = (1280, 800), (390, 780)
+DESKTOP, PHONE = (1280, 800), (375, 780)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Shot:
     size: tuple[int, int] = DESKTOP
     scheme: str = "light"
     height: int = 2600
+    locale: str = "en"
 
 
 SHOTS = (
@@ -67,6 +69,8 @@ SHOTS = (
     Shot("real", ("photo/hopper.jpg",)),
     Shot("real-phone", ("photo/hopper.jpg",), PHONE),
     Shot("forged", ("fake/hopper-splice.jpg",)),
+    Shot("forged-zh", ("fake/hopper-splice.jpg",), locale="zh"),
+    Shot("forged-phone-de", ("fake/hopper-splice.jpg",), PHONE, locale="de"),
     Shot("forged-dark", ("fake/hopper-splice.jpg",), scheme="dark"),
     Shot("forged-phone-dark", ("fake/hopper-splice.jpg",), PHONE, "dark"),
     Shot("video", ("clip.mp4",)),
@@ -112,13 +116,30 @@ def judge(folder: Path, out: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def photograph(browser: Chromium, page: Path, height: int) -> Image.Image:
+def photograph(browser: Browser, page: Path, height: int) -> Image.Image:
     """Photograph a page on disk from its top down to `height`."""
-    browser.prefer(prefers_color_scheme="light", prefers_reduced_motion="reduce")
-    browser.resize(*DESKTOP, phone=False)
-    browser.open(page.as_uri())
-    picture = Image.open(io.BytesIO(browser.screenshot(whole_page=True))).convert("RGB")
+    with look(browser, Shot("", ())) as tab:
+        tab.goto(page.as_uri())
+        picture = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
     return picture.crop((0, 0, picture.width, min(picture.height, height)))
+
+
+@contextlib.contextmanager
+def look(browser: Browser, shot: Shot) -> Iterator[Page]:
+    """Open a window as a picture wants it."""
+    width, height = shot.size
+    window = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if shot.scheme == "dark" else "light",
+        reduced_motion="reduce",
+        locale=shot.locale,
+        is_mobile=shot.size == PHONE,
+        has_touch=shot.size == PHONE,
+    )
+    try:
+        yield window.new_page()
+    finally:
+        window.close()
 
 
 @contextlib.contextmanager
@@ -160,29 +181,26 @@ def film(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def take(browser: Chromium, url: str, shot: Shot, folder: Path) -> Image.Image:
+def take(browser: Browser, url: str, shot: Shot, folder: Path) -> Image.Image:
     """Photograph the page from its top to the end of the results."""
-    width, height = shot.size
-    browser.prefer(prefers_color_scheme=shot.scheme, prefers_reduced_motion="reduce")
-    browser.resize(width, height, phone=shot.size == PHONE)
-    browser.open("about:blank")
-    browser.open(url + "/")
-    browser.wait_for("!document.querySelector('#model-facts').innerText.includes('Asking')")
-    if shot.given:
-        paths = [path if (path := folder / name).exists() else DEMO / name for name in shot.given]
-        browser.choose_files("#files", paths)
-        browser.wait_for(f"document.querySelectorAll('.card').length === {len(paths)}")
-        browser.wait_for("!document.title.startsWith('(')", timeout=120)
-        browser.wait_for("!document.querySelector('.loading')")
-    browser.wait_for(
-        "Promise.all([...document.images].map((e) => e.decode().catch(() => 0))).then(() => true)"
-    )
-    picture = Image.open(io.BytesIO(browser.screenshot(whole_page=True))).convert("RGB")
-    end = browser.evaluate(
-        "document.querySelector('#results').hidden ? document.body.scrollHeight"
-        " : document.querySelector('#results').getBoundingClientRect().bottom + scrollY"
-    )
-    return picture.crop((0, 0, width, min(picture.height, round(end) + 8, shot.height)))
+    with look(browser, shot) as tab:
+        tab.goto(url + "/")
+        tab.locator("#limits").wait_for()
+        if shot.given:
+            places = [place if (place := folder / name).exists() else DEMO / name
+                      for name in shot.given]  # fmt: skip
+            tab.set_input_files("#files", places)
+            tab.locator(".card").nth(len(places) - 1).wait_for()
+            wait_for(tab, "!document.title.startsWith('(')", timeout=120)
+            wait_for(tab, "!document.querySelector('.loading')")
+        tab.evaluate("Promise.all([...document.images].map((e) => e.decode().catch(() => 0)))")
+        picture = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
+        end = tab.evaluate(
+            "document.querySelector('#results').hidden ? document.body.scrollHeight"
+            " : document.querySelector('#results').getBoundingClientRect().bottom + scrollY"
+        )
+    height = min(picture.height, round(end) + 8, shot.height)
+    return picture.crop((0, 0, picture.width, height))
 
 
 def write(picture: Image.Image, path: Path) -> None:

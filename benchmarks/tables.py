@@ -17,7 +17,8 @@ from typing import Any
 from mfclip.card import Share
 from mfclip.detectors import find_weights
 from mfclip.media.perturbations import EXTRA_PERTURBATIONS
-from mfclip.predict.verdict import error_rows, percent
+from mfclip.report.document import rate_rows
+from mfclip.report.wording import Words
 from mfclip.weights import read_weights
 from serve_tables import render_fuzz, render_load
 from speed_tables import (
@@ -98,8 +99,8 @@ def render_verdicts(weights: Path) -> str:
     titles = {"val": "validation (fitted on it)", **SPLITS}
     head = " | ".join(titles[split] for split in bands.rates)
     lines = [f"| | {head} |", "|---" * (1 + len(bands.rates)) + "|"]
-    lines += [f"| {words} | {' | '.join(cells)} |" for words, cells in error_rows(bands)]
-    return "\n".join([bands.explain(), "", *lines])
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rate_rows(bands, Words())]
+    return "\n".join([Words().bands(bands, origin=True), "", *lines])
 
 
 def render_training(results: Path) -> str:
@@ -166,13 +167,13 @@ def render_quality(results: Path) -> str:
     ]
     for name, cell in report["damage"].items():
         shares = [f"{100 * cell['warned'][warning]:.0f}%" for warning in warnings]
-        rates = [percent(Share(**cell["cost"][rate])) for rate in ("false_alarm", "miss")]
+        rates = [Words().range(Share(**cell["cost"][rate])) for rate in ("false_alarm", "miss")]
         auc = f"{cell['cost']['auc']:.3f}"
         lines.append(f"| {' | '.join([name, *shares, auc, *rates])} |")
     counts = f"{report['train']['faces']} training and {report['val']['faces']} validation faces"
     others = {f"{name}, not saved as JPEG": c for name, c in report["not_saved_alike"].items()}
     for name, cell in {"none, face found and cut out": report["found"], **others}.items():
-        rates = [percent(Share(**cell[rate])) for rate in ("false_alarm", "miss")]
+        rates = [Words().range(Share(**cell[rate])) for rate in ("false_alarm", "miss")]
         cells = [name, "", "", "", f"{cell['auc']:.3f}", *rates]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"{counts}, blur in pixels of a face of 256.", "", *lines])

@@ -25,6 +25,7 @@ from typer.main import get_command
 
 from mfclip.cli.app import app
 from mfclip.config import RunConfig, Settings
+from mfclip.predict import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = {
@@ -154,13 +155,13 @@ def _settings(model: type[Settings], prefix: str) -> Iterator[str]:
 
 def json_schema() -> str:
     """Show the JSON Schema of what `mfclip predict --json` writes."""
-    schema = (ROOT / "src/mfclip/predict/schema.json").read_text(encoding="utf-8")
+    text = json.dumps(schema.json_schema(), indent=1)
     return (
         "# JSON\n\n**In short:** the JSON Schema of what `mfclip predict --json` writes and the "
-        "service answers with; the package holds it as `mfclip/predict/schema.json`. The keys in "
+        "service answers with; `mfclip.predict.schema.json_schema()` returns it. The keys in "
         "words: [pictures](../predict.md#json-schema-2), [videos](../video.md#json), "
         "[service](../serve.md).\n\nA server also describes its routes itself: `/v1/openapi.json`."
-        f"\n\n```json\n{schema.strip()}\n```\n"
+        f"\n\n```json\n{text}\n```\n"
     )
 
 

@@ -17,6 +17,7 @@ FACES = Path(__file__).resolve().parents[2] / "shared" / "data" / "faces" / "man
 ALLOWED_SKIPS = {
     "the development faces are not on this machine": "private photographs, never in the repository",
     "there is no Chromium on this machine": "a browser is no Python package",
+    "Pango is not on this machine": "a system library is no Python package",
     "no accelerator": "CI has none",
     "this processor does not compute in bf16": "older processors lack it",
     "not glibc": "the allocator's settings are glibc's own",

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "mfclip"
 
 LAYERS = {
-    **dict.fromkeys(["labels", "config", "errors", "batch", "weights", "card"], 0),
+    **dict.fromkeys(["labels", "config", "errors", "batch", "weights", "card", "checkpoints"], 0),
     **dict.fromkeys(["layers", "runtime"], 1),
     **dict.fromkeys(["model", "baselines", "media"], 2),
     **dict.fromkeys(["detectors", "data"], 3),
-    **dict.fromkeys(["engines", "datasets"], 4),
+    **dict.fromkeys(["engines", "datasets", "published"], 4),
     **dict.fromkeys(["evaluate", "predict"], 5),
     **dict.fromkeys(["train", "report"], 6),
     **dict.fromkeys(["serve", "experiment"], 7),

@@ -17,7 +17,7 @@ from helpers import KINDS, TINY, tiny_model
 from mfclip.card import Card, read_card
 from mfclip.config import build_config
 from mfclip.detectors import load_detector, save_detector
-from mfclip.errors import WeightsError
+from mfclip.errors import MAX_MESSAGE, WeightsError
 from mfclip.weights import MAX_TEXT, read_tensors, write_tensors
 
 PATIENCE = 30  # seconds for one file, on a machine that does much else
@@ -66,7 +66,8 @@ def refuse(path: Path) -> str | None:
         message = str(error)
         assert "odd.safetensors" in message
         assert "\n" not in message
-        assert len(message) < 1000
+        assert len(message) <= MAX_MESSAGE
+        assert message.isprintable()
         return message
     finally:
         assert time.monotonic() - since < PATIENCE
@@ -151,6 +152,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {
     "a huge context": (("text", "context_length"), 10**9),
     "a huge batch": (("spa",), {"mode": "batch", "batch_size": 10**9}),
     "a huge picture": (("image_size",), 2**20),
+    "white beyond any number": (("noise", "pixel_scale"), 1e300),
     "another detector": (("name",), "xception"),
     "an unknown detector": (("name",), "no such"),
 }
@@ -211,6 +213,45 @@ def undefined_prompts(tensors: dict[str, torch.Tensor], _: object) -> None:
     tensors["prompt_features"] *= math.nan
 
 
+def long_prompts(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors["prompt_features"] = tensors["prompt_features"] * 3e38
+
+
+def prompts_beyond_float32(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors["prompt_features"] = tensors["prompt_features"].double() * 1e300
+
+
+def beyond_float32(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors["head.2.weight"] = tensors["head.2.weight"].double() * 1e300
+
+
+def negative_variance(tensors: dict[str, torch.Tensor], _: object) -> None:
+    name = next(name for name in tensors if name.endswith("running_var"))
+    tensors[name] = -1 - tensors[name]
+
+
+def not_a_number_in_8_bits(tensors: dict[str, torch.Tensor], _: object) -> None:
+    weight = tensors["head.2.weight"].to(torch.float8_e4m3fn)  # has no `isfinite`
+    weight.view(torch.uint8)[0, 0] = 0x7F
+    tensors["head.2.weight"] = weight
+
+
+def a_great_many(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors |= {f"t{number}": torch.zeros(0) for number in range(20_000)}
+
+
+def a_name_of_a_megabyte(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors["x" * 10**6] = torch.zeros(1)
+
+
+def a_name_that_writes_on_the_terminal(tensors: dict[str, torch.Tensor], _: object) -> None:
+    tensors["a\r\nb\x1b[2J"] = torch.zeros(1)
+
+
+def a_key_of_many_lines(_: object, texts: dict[str, Any]) -> None:
+    texts["card"]["metrics"] = {"a\nb" * 2000: 7}
+
+
 def whole_prompts(tensors: dict[str, torch.Tensor], _: object) -> None:
     tensors["prompt_features"] = tensors["prompt_features"].long()
 
@@ -226,6 +267,15 @@ def whole_prompts(tensors: dict[str, torch.Tensor], _: object) -> None:
         (no_prompt_features, "expected prompt features of shape"),
         (undefined_prompts, "prompt features that are not finite"),
         (whole_prompts, "expected prompt features of shape"),
+        (long_prompts, "not of length 1"),
+        (prompts_beyond_float32, "not of length 1"),
+        (beyond_float32, "not every number is finite"),
+        (negative_variance, "a variance is negative, in vision_encoder"),
+        (not_a_number_in_8_bits, "not every number is finite, or"),
+        (a_great_many, "expected at most 10000 tensors"),
+        (a_name_of_a_megabyte, "belongs to another model"),
+        (a_name_that_writes_on_the_terminal, "a; b\ufffd[2J: not part of this model"),
+        (a_key_of_many_lines, "'metrics.a; ba; b"),
     ],
 )
 def test_numbers_are_checked(

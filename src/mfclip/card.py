@@ -11,7 +11,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -31,6 +31,10 @@ FaceStep: TypeAlias = Literal["detected", "whole"]
 """How a picture becomes faces: every face is found and cut out, or the whole picture is one."""
 
 Verdict: TypeAlias = Literal["real", "uncertain", "fake"]
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""All verdicts, in the order of rising scores."""
+
 Basis: TypeAlias = Literal["validation", "threshold", "given"]
 EngineName: TypeAlias = Literal["torch", "onnx", "openvino"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -137,25 +141,6 @@ class Bands:
     def allow_uncertain(self) -> bool:
         """Whether there are scores that decide nothing."""
         return self.real_below < self.fake_from
-
-    def explain(self) -> str:
-        """Say in words what the verdicts mean and where the bands come from."""
-        meaning = f"From {self.fake_from:.3f} a face is called fake, "
-        if self.allow_uncertain:
-            meaning += f"below {self.real_below:.3f} real, between them uncertain"
-        else:
-            meaning += "below it real"
-        if self.basis == "validation" and self.max_error is not None:
-            share = f"{100 * self.max_error:.3g}%"
-            return (
-                f"{meaning}. On the pictures this was fitted on, at most {share} of real faces are "
-                f"called fake and at most {share} of forgeries real."
-            )
-        origin = {
-            "given": "the threshold you gave",
-            "threshold": "these weights carry one threshold and no bands, so nothing is uncertain",
-        }
-        return f"{meaning}: {origin.get(self.basis, 'as the weights say')}."
 
     def to_json(self) -> dict[str, Any]:
         """Return the bands as they stand in ``model.verdict`` of the JSON form."""

@@ -94,7 +94,7 @@ class NoiseEncoderSettings(Settings):
     widths: tuple[int, ...] = (32, 64)  # channels of the stages; released code
     convs: tuple[int, ...] = (3, 3)  # convolutions a stage; released code
     depth: int = Field(3, ge=1)  # B, transformer blocks; paper
-    pixel_scale: float = Field(255.0, gt=0)  # value of white for SRM; the filters' own
+    pixel_scale: float = Field(255.0, gt=0, le=65_535)  # value of white for SRM; the filters' own
 
 
 Sentence: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]

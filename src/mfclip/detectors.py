@@ -13,7 +13,7 @@ from importlib.resources import as_file, files
 from inspect import signature
 from pathlib import Path
 from textwrap import shorten
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -22,13 +22,16 @@ from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
 from mfclip.baselines.dire import Dire
+from mfclip.baselines.fatformer import SENTENCES, FatFormer
 from mfclip.baselines.freqnet import FreqNet
 from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
 from mfclip.baselines.recce import Recce
 from mfclip.baselines.uia_vit import UiaVit
 from mfclip.baselines.vit import VisionTransformer
+from mfclip.baselines.vlffd import Vlffd
 from mfclip.baselines.xception import Xception
+from mfclip.baselines.yu import Yu
 from mfclip.batch import Batch
 from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
@@ -36,7 +39,7 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
 from mfclip.model.ftg import number_sentences, prompts
-from mfclip.model.mfclip import MFCLIP
+from mfclip.model.mfclip import MFCLIP, are_normalised
 from mfclip.model.tokenizer import tokenize
 from mfclip.weights import (
     FORMAT,
@@ -155,6 +158,31 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
     )
 
 
+def _build_fatformer(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    refuse_unused(settings, ())
+    given = ("class_ids", "image_size", "loss_settings")
+    (options,) = read_options(settings, FatFormer, given=given)
+    ids = tokenize([[text] for text in SENTENCES])[:, 0]
+    return FatFormer(ids, image_size=settings.image_size, loss_settings=loss, **options)
+
+
+def _build_vlffd(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    """Hand VLFFD CLIP's towers, the tokenizer, and a loss in which equal sentences share."""
+    refuse_unused(settings, ("embed_dim",))
+    given = ("image_size", "embed_dim", "context_length", "towers", "tokenize", "contrastive")
+    sizes, options = read_options(settings, build_towers, Vlffd, given=(*given, "loss_settings"))
+    towers = build_towers(image_size=settings.image_size, embed_dim=settings.embed_dim, **sizes)
+    spa = settings.spa.model_copy(update={"mode": "none", "targets": "equal"})
+    return Vlffd(
+        towers,
+        lambda texts: tokenize([[text] for text in texts])[:, 0],
+        build_contrastive(settings.model_copy(update={"spa": spa})),
+        image_size=settings.image_size,
+        loss_settings=loss,
+        **options,
+    )
+
+
 DETECTORS: dict[str, Builder] = {
     "mfclip": build_mfclip,
     "mfclip-small": build_mfclip,
@@ -169,8 +197,14 @@ DETECTORS: dict[str, Builder] = {
     "cevit": _plain(CrossEfficientViT),
     "guan": _plain(Guan),
     "dire": _plain(Dire),
+    "fatformer": _build_fatformer,
+    "vlffd": _build_vlffd,
+    "yu": _plain(Yu),
 }
 
+
+REIMPLEMENTED = ("vlffd", "yu")
+"""Detectors of which no code could be read: our reading of a description, and to be called so."""
 
 JUDGES_MAPS = ("dire",)
 """Detectors whose pictures are maps that were computed from faces, and not the faces."""
@@ -183,7 +217,7 @@ def build_detector(settings: ModelSettings, loss: LossSettings | None = None) ->
         ConfigError: an unknown name, or sizes that do not fit together.
         WeightsError: the named weights cannot be used.
     """
-    detector = _build_random(settings, loss)
+    detector = build_random(settings, loss)
     if isinstance(detector, MFCLIP) and settings.pretrained is None:
         start_trunk(detector, settings)
     if settings.pretrained is not None:
@@ -233,8 +267,8 @@ def restore_detector(file: WeightFile, source: str) -> nn.Module:
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
-    check_build(lambda: _build_random(settings), file.tensors, source)
-    detector = _build_random(settings)
+    check_build(lambda: build_random(settings), file.tensors, source)
+    detector = build_random(settings)
     load_tensors(detector, file.tensors, source)
     if file.card.resize < settings.image_size:
         message = f"resize {file.card.resize} is smaller than the input, {settings.image_size}"
@@ -295,7 +329,12 @@ def _channels_before(detector: nn.Module, name: str) -> int:
     return [part.out_channels for part in encoder.modules() if isinstance(part, nn.Conv2d)][-1]
 
 
-def _build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+def build_random(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
+    """Build a detector with random weights, also one that is of no use with them.
+
+    Raises:
+        ConfigError: an unknown name, or sizes that do not fit together.
+    """
     if settings.name not in DETECTORS:
         choices = ", ".join(DETECTORS)
         raise ConfigError(
@@ -308,15 +347,31 @@ def _start_from(detector: nn.Module, source: str) -> None:
     """Copy weights that mfclip wrote, or those that a baseline's authors published."""
     path = find_weights(source)
     tensors, metadata = read_tensors(path)
-    translate = getattr(detector, "from_published", None)
-    if translate is None or metadata.get("format") == FORMAT:
+    if not hasattr(detector, "from_published") or metadata.get("format") == FORMAT:
         tensors = read_weights(path).tensors
         tensors.pop("prompt_features", None)  # training makes its own
         tensors = _without_switched_off(tensors, detector)
         tensors = fit_projections(tensors, detector)
     else:
-        tensors = translate(tensors)
+        tensors = rename_published(detector, tensors, source)
     load_tensors(detector, tensors, source)
+
+
+def rename_published(
+    detector: nn.Module, tensors: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """Bring the tensors of a detector's authors under its own names.
+
+    Raises:
+        WeightsError: they are those of another network.
+    """
+    rename: Any = getattr(detector, "from_published", dict)
+    try:
+        return dict(rename(tensors))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, ValueError) as error:
+        # what reshapes or looks for a tensor meets another network's here
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise WeightsError(f"{source} belongs to another model: {reason}") from error
 
 
 def _without_switched_off(tensors: Mapping[str, Tensor], detector: nn.Module) -> dict[str, Tensor]:
@@ -385,6 +440,8 @@ def _restore_prompts(
     if features is None or tuple(features.shape) != expected or not features.is_floating_point():
         got = features if features is None else f"{features.dtype} {tuple(features.shape)}"
         raise WeightsError(f"{source}: expected prompt features of shape {expected}, got {got}")
-    if not bool(features.isfinite().all()):
-        raise WeightsError(f"{source} hold prompt features that are not finite; use others")
+    features = features.float()  # as the model holds them
+    if not are_normalised(features):
+        message = f"{source} hold prompt features that are not finite or not of length 1"
+        raise WeightsError(f"{message}; use others")
     model.prompts, model.prompt_features = prompts, features

@@ -16,7 +16,11 @@ Every message says what was wrong, what was expected, and what to do.
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
+
+MAX_MESSAGE = 1000
+"""Characters of a message that may quote a file of unknown origin."""
 
 
 class MfclipError(Exception):
@@ -36,7 +40,20 @@ class ConfigError(MfclipError, ValueError):
 
 
 class WeightsError(MfclipError, ValueError):
-    """Weights are absent, damaged, or belong to another model."""
+    """Weights are absent, damaged, or belong to another model.
+
+    The message is one line of readable length, whatever the file holds.
+    """
+
+    def __init__(self, message: str) -> None:
+        # names of tensors, keys of a card, errors of other parsers: a file of unknown origin may
+        # put a megabyte, line ends or a terminal's control sequences into each
+        line = re.sub(r"\s*[\r\n]+\s*", "; ", message)
+        if len(line) > MAX_MESSAGE:
+            line = f"{line[: MAX_MESSAGE - 204]} ... {line[-199:]}"
+        super().__init__(
+            "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+        )
 
 
 class TrainingError(MfclipError, RuntimeError):

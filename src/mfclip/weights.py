@@ -27,6 +27,9 @@ FORMAT = "mfclip-1"
 MAX_TEXT = 16_000_000
 """Characters that settings or card may have."""
 
+MAX_TENSORS = 10_000
+"""Tensors that a file may hold; the largest detector has a few hundred."""
+
 MAX_UNSTORED = 2**26
 """Numbers in tables that a detector makes for itself and does not store, such as masks."""
 
@@ -77,7 +80,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file and its metadata.
 
     Raises:
-        WeightsError: no such file, or it is cut short or not a safetensors file.
+        WeightsError: no such file, it is cut short or not a safetensors file, or holds more than
+            `MAX_TENSORS`.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
@@ -85,10 +89,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"no weights at {path}; expected a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            names = list(file.keys())
+            _check_count(len(names), path)
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
         raise WeightsError(message) from error
+
+
+def _check_count(count: int, path: Path) -> None:
+    if count > MAX_TENSORS:  # each takes its time
+        message = f"{path}: expected at most {MAX_TENSORS} tensors, but got {count}"
+        raise WeightsError(message)
 
 
 def write_weights(weights: WeightFile, path: Path) -> None:
@@ -117,9 +129,12 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"no weights at {path}; expected a .safetensors file")
     try:
         content = path.read_bytes()
-        tensors = load(content)
-        # that checked the header, but does not hand out its texts: a length, then JSON
+        # `load` checks the header, but does not hand out its texts: a length, then JSON
         header = from_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        _check_count(len(header) if isinstance(header, dict) else 0, path)
+        tensors = load(content)
+    except WeightsError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
         raise WeightsError(message) from error
@@ -163,14 +178,24 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
 
     Raises:
         WeightsError: names, shapes or kinds of number differ (the message lists the first
-            differences), or a number is not finite.
+            differences), or a number is not finite, or a variance negative.
     """
     _compare(module, tensors, source)
-    broken = [name for name, values in tensors.items() if not bool(values.isfinite().all())]
+    # as the module will hold them: a float64 may lie beyond float32
+    own = module.state_dict()
+    whole = {name: values.to(own[name].dtype) for name, values in tensors.items()}
+    broken = [name for name, values in whole.items() if not is_usable(name, values)]
     if broken:
         listed = ", ".join(broken[:5])
-        raise WeightsError(f"{source}: not every number is finite, in {listed}; use other weights")
-    module.load_state_dict(dict(tensors))
+        message = f"{source}: not every number is finite, or a variance is negative, in {listed}"
+        raise WeightsError(f"{message}; use other weights")
+    module.load_state_dict(whole)
+
+
+def is_usable(name: str, values: Tensor) -> bool:
+    """Whether all numbers of a tensor are finite, and those of a variance not negative."""
+    least = 0.0 if name.endswith("running_var") else -torch.inf
+    return bool((values.isfinite() & (values >= least)).all())
 
 
 def check_build(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], source: str) -> None:

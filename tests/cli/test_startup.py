@@ -12,9 +12,9 @@ SLOW_FOR_ALL = {"torch", "numpy", "pydantic", "PIL", "huggingface_hub", "jaxtypi
 """Not needed to read the command and to show its help."""
 
 SLOW_FOR_PICTURES = {
-    "av", "fastapi", "fpdf", "huggingface_hub", "matplotlib", "nncf", "onnx", "onnxruntime",
+    "av", "fastapi", "huggingface_hub", "matplotlib", "nncf", "onnx", "onnxruntime",
     "openvino", "pandas", "scipy", "skimage", "sklearn", "tensorboard", "torchvision",
-    "torch._dynamo", "torch._inductor",
+    "torch._dynamo", "torch._inductor", "weasyprint",
 }  # fmt: skip
 """Not needed to judge one picture with the embedded weights."""
 

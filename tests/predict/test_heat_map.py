@@ -120,12 +120,22 @@ def test_colours_are_matplotlibs_viridis() -> None:
     assert (np.diff(brightness) > 0).all()
 
 
-def test_overlay_is_grey_where_cold_and_coloured_where_hot() -> None:
+def test_overlay_keeps_the_face_where_cold_and_colours_it_where_hot() -> None:
     pixels = (pictures(1, 64)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     heat = torch.zeros(64, 64)
     heat[:, 32:] = 1
     out = overlay(pixels, heat)
     assert out.dtype == np.uint8
-    assert np.ptp(out[:, :32], axis=2).max() == 0
-    assert np.ptp(out[:, 32:], axis=2).min() > 50
+    assert np.array_equal(out[:, :24], pixels[:, :24])
+    hot = 0.2 * pixels[:, 40:] + 0.8 * np.array([253, 231, 37])  # viridis' end over the face
+    assert np.abs(out[:, 40:] - hot).max() <= 1
     assert np.array_equal(out, overlay(pixels, heat.numpy()))
+
+
+def test_overlay_of_a_few_hot_pixels_is_an_area_and_not_a_speck() -> None:
+    pixels = np.full((64, 64, 3), 128, np.uint8)
+    heat = torch.full((64, 64), 0.001)
+    heat[30:33, 30:33] = 1
+    changed = np.abs(overlay(pixels, heat).astype(int) - pixels).max(2) > 40
+    assert 9 * 4 < changed.sum() < 64 * 64 / 4
+    assert np.array_equal(overlay(pixels, torch.zeros(64, 64)), pixels)

@@ -9,7 +9,7 @@ from typing import TextIO
 import pytest
 
 from mfclip.card import Bands
-from mfclip.predict.prediction import Box, Failure, Kind, Prediction
+from mfclip.predict.prediction import Box, Failure, Kind, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, FrameScore, Track, VideoPrediction
 from mfclip.report.results import JsonResults, to_json
 from mfclip.runtime.whole_file import write_output, write_whole
@@ -27,6 +27,7 @@ FAKE = Prediction(
     height=200,
     sha256="ab",
     warnings=("small",),
+    unreliable=("small",),
 )
 MOMENTS = (FrameScore(3, 0.1204, 0.75, Box(1, 2, 31, 42)), FrameScore(9, 61.5, 0.25, None))
 TRACK = Track(2, MOMENTS, KINDS)
@@ -47,7 +48,13 @@ VIDEO = VideoPrediction(
     sha256="cd",
     warnings=("dark",),
 )
-RESULTS: list[AnyResult] = [Failure("z.jpg", "empty"), VIDEO, FAKE, Failure(None, 'odd "array"')]
+RESULTS: list[AnyResult] = [
+    Failure("z.jpg", "empty"),
+    VIDEO,
+    Skipped("notes.txt", "no image"),
+    FAKE,
+    Failure(None, 'odd "array"'),
+]
 PREDICTION = {
     "path": "a.jpg",
     "score": 0.5,
@@ -67,6 +74,7 @@ PREDICTION = {
     "height": 200,
     "sha256": "ab",
     "warnings": ["small"],
+    "unreliable": ["small"],
 }
 
 FIRST = {
@@ -103,6 +111,7 @@ VIDEO_JSON = {
     "codec": "h264",
     "sha256": "cd",
     "warnings": ["dark"],
+    "unreliable": [],
 }
 
 
@@ -131,10 +140,13 @@ def test_schema_2_is_written_out_in_full() -> None:
             {"path": "z.jpg", "error": "empty"},
             {"path": None, "error": 'odd "array"'},
         ],
+        "skipped": [{"path": "notes.txt", "reason": "no image"}],
     }
 
 
-@pytest.mark.parametrize("results", [[], RESULTS, [FAKE, FAKE], [VIDEO, VIDEO, FAKE], RESULTS[:1]])
+@pytest.mark.parametrize(
+    "results", [[], RESULTS, [FAKE, FAKE], [VIDEO, VIDEO, FAKE], RESULTS[:1], RESULTS[2:3]]
+)
 def test_streamed_json_is_the_json_of_all_results(results: list[AnyResult]) -> None:
     assert json.loads(streamed(results, {"name": "m"})) == to_json(results, {"name": "m"})
 

@@ -1,17 +1,15 @@
-"""Lines read back from the drawing, and heights counted by hand."""
+"""Points of the plot and heights of the line of text, counted by hand."""
 
 from __future__ import annotations
 
-import re
-import xml.etree.ElementTree as ET
 from dataclasses import replace
-from xml.etree.ElementTree import Element
 
-import pytest
+import numpy as np
 
 from mfclip.card import Bands
 from mfclip.predict.video_prediction import FrameScore, Track, VideoPrediction
-from mfclip.report.timeline import BOTTOM, LEFT, RIGHT, TOP, draw_timeline, sparkline
+from mfclip.report.timeline import Timeline, plot_scores, sparkline
+from mfclip.report.wording import Words
 
 
 def face(number: int, scores: dict[int, float]) -> Track:
@@ -29,54 +27,40 @@ def film(*tracks: Track, bands: Bands = Bands(0.3, 0.6)) -> VideoPrediction:  # 
 SCORES = {0: 0.0, 1: 0.5, 2: 1.0, 5: 0.25, 6: 0.7}
 
 
-def parse(video: VideoPrediction) -> Element:
-    return ET.fromstring(draw_timeline(video))
+def plot(video: VideoPrediction) -> Timeline:
+    return plot_scores(video, Words())
 
 
-def test_dots_stand_where_time_and_score_say() -> None:
-    dots = [
-        (float(dot.get("cx", "")), float(dot.get("cy", "")))
-        for dot in parse(film(face(1, SCORES))).iter("circle")
-    ]
-    expected = [
-        (LEFT + (RIGHT - LEFT) * second / 8, BOTTOM - (BOTTOM - TOP) * score)
-        for second, score in SCORES.items()
-    ]
-    assert len(dots) == len(expected)
-    for dot, place in zip(dots, expected, strict=True):
-        assert dot == pytest.approx(place, abs=0.06)
+def test_points_stand_where_time_and_score_say() -> None:
+    (line,) = plot(film(face(1, SCORES))).lines
+    places = [(point.x, point.y) for point in line.points]
+    expected = [(100 * second / 8, 100 * (1 - score)) for second, score in SCORES.items()]
+    assert np.abs(np.subtract(places, expected)).max() < 0.01
+    assert line.points[1].told == "0:01.0, score 0.500"
 
 
 def test_the_line_is_broken_where_the_face_was_out_of_sight() -> None:
-    paths = [path.get("d", "") for path in parse(film(face(1, SCORES))).iter("path")]
-    (line,) = [path for path in paths if "L" in path]
-    assert re.sub(r"[^ML]", "", line) == "MLLML"  # seconds 0 1 2, then 5 6
+    (line,) = plot(film(face(1, SCORES))).lines
+    joined = [point.joined for point in line.points]
+    assert joined == [False, True, True, False, True]  # seconds 0 1 2, then 5 6
 
 
-def test_the_uncertain_band_is_shaded_between_its_scores() -> None:
-    (shade,) = parse(film(face(1, SCORES))).iter("rect")
-    top, height = float(shade.get("y", "")), float(shade.get("height", ""))
-    room = BOTTOM - TOP
-    assert top == pytest.approx(BOTTOM - 0.6 * room, abs=0.06)
-    assert height == pytest.approx(0.3 * room, abs=0.06)
-    assert not list(parse(film(face(1, SCORES), bands=Bands(0.5, 0.5))).iter("rect"))
-    texts = [text.text for text in parse(film(face(1, SCORES))).iter("text")]
-    assert {"fake", "uncertain", "real", "1", "2"} <= set(texts)
-
-
-def test_other_faces_are_dashed_so_that_colour_is_not_needed() -> None:
-    drawing = parse(film(face(1, SCORES), face(2, {0: 0.1, 1: 0.2})))
-    dashed = [
-        p for p in drawing.iter("path") if p.get("stroke-dasharray") and "L" in p.get("d", "")
-    ]
-    assert len(dashed) == 1
+def test_the_suspect_face_lies_on_top_and_the_moments_on_its_line() -> None:
+    suspect, other = face(1, SCORES), face(2, {0: 0.1, 1: 0.2})
+    shown = plot(film(suspect, other))
+    assert [(line.number, line.is_suspect) for line in shown.lines] == [(2, False), (1, True)]
+    assert shown.moments == ((0.0, 100.0), (12.5, 50.0))
+    assert [text for _, text in shown.ticks] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0", "0:08.0"]
+    assert "mean 0.490, standard deviation 0.347, 5 frames of face 1" in shown.label
 
 
 def test_ten_thousand_frames_stay_a_small_picture() -> None:
     many = face(1, {i: i % 10 / 10 for i in range(10_000)})
     video = replace(film(many), judged=tuple(range(10_000)), num_frames=10_000, seconds=10_000.0)
-    assert len(draw_timeline(video)) < 500_000
-    assert len(list(parse(video).iter("circle"))) <= 2500
+    (line,) = plot(video).lines
+    assert 1000 < len(line.points) <= 2500
+    assert all(point.joined for point in line.points[1:])
+    assert len(plot(video).looked) <= 2500
 
 
 def test_characters_rise_with_the_score_and_tell_the_verdict() -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import platform
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mfclip.runtime.provenance import commit, provenance
+from mfclip.runtime.provenance import commit, hash_file, provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -49,3 +50,9 @@ def test_versions_and_machine() -> None:
     assert found.cores == len(os.sched_getaffinity(0))
     assert len(found.accelerators) == torch.cuda.device_count()
     assert platform.node() not in (found.processor, found.system)
+
+
+def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "file").write_bytes(content)
+    assert hash_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -16,13 +16,21 @@ import pytest
 from films import encode
 from mfclip.errors import InputError
 from mfclip.predict.predictor import Predictor
+from mfclip.predict.schema import to_json
 from mfclip.predict.video import judge_video
 from mfclip.runtime.isolated import CrashError
 from mfclip.serve.isolation import judge_isolated
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve
 
-TASK = {"whole": True, "frames": 4, "max_pixels": 100_000, "max_seconds": 60}
+TASK = {
+    "name": "a.mp4",
+    "language": "en",
+    "whole": True,
+    "frames": 4,
+    "max_pixels": 100_000,
+    "max_seconds": 60,
+}
 
 
 def film(path: Path, count: int = 10) -> Path:
@@ -41,7 +49,7 @@ def test_a_video_becomes_a_job_and_is_judged_as_here(
     job = live.finish(answer)
     assert job["error"] is None
     (found,) = job["result"]["videos"]
-    expected = judge_video(predictor, path, count=Limits().max_frames).to_json()
+    expected = to_json(judge_video(predictor, path, count=Limits().max_frames))
     assert found["path"] == "täst.mp4"
     assert found["score"] == pytest.approx(expected["score"], abs=1e-5)
     assert found["tracks"][0]["frames"][3] == pytest.approx(expected["tracks"][0]["frames"][3])

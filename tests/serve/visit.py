@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.chromium import Chromium
+from benchmarks.browser import wait_for
+from playwright.sync_api import Browser
+from playwright.sync_api import Page as Tab
 
 from serve.live import Live
 
@@ -30,7 +33,7 @@ CONTRASTS = """
   const weak = [];
   for (const e of document.querySelectorAll('body *')) {
     const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || !e.checkVisibility() || e.closest('.visually-hidden, .skip, option')) continue;
+    if (!own || !e.checkVisibility() || e.closest('.visually-hidden, .skip, option, .marks, title')) continue;
     const style = getComputedStyle(e);
     const ink = e instanceof SVGElement ? style.fill : style.color;
     const [a, b] = [light(parse(ink).slice(0, 3)), light(ground(e))].sort((x, y) => y - x);
@@ -39,55 +42,72 @@ CONTRASTS = """
   }
   return weak;
 })()
-"""
+"""  # noqa: E501
 """Texts whose contrast to their ground is below 4.5 to 1 (WCAG 2.2, 1.4.3), as JavaScript."""
+
+PATIENCE = 60.0
+"""Seconds after which anything on the page counts as hung."""
 
 
 @dataclass
 class Page:
     """The page of one server in the browser."""
 
-    browser: Chromium
+    tab: Tab
     live: Live
 
     def judge(self, *paths: Path) -> None:
         """Give files to the page and wait until nothing is under way."""
         self.give(*paths)
-        self.browser.wait_for("!document.title.startsWith('(')", timeout=60)
+        self.wait_for("!document.title.startsWith('(')")
 
     def give(self, *paths: Path) -> None:
-        self.browser.choose_files("#files", paths)
-        self.browser.wait_for(f"document.querySelectorAll('.card').length >= {len(paths)}")
+        self.tab.set_input_files("#files", list(paths))
+        self.wait_for(f"document.querySelectorAll('.card').length >= {len(paths)}")
+
+    def wait_for(self, expression: str) -> None:
+        wait_for(self.tab, expression, PATIENCE)
+
+    def evaluate(self, expression: str) -> Any:
+        return self.tab.evaluate(expression)
 
     def text(self, selector: str) -> str:
-        text: str = self.browser.evaluate(f"document.querySelector({selector!r}).innerText")
-        return text
+        return self.tab.locator(selector).first.inner_text()
 
     def texts(self, selector: str) -> list[str]:
-        found: list[str] = self.browser.evaluate(
-            f"[...document.querySelectorAll({selector!r})].map((e) => e.innerText)"
-        )
-        return found
+        return self.tab.locator(selector).all_inner_texts()
 
 
 @contextmanager
-def visit(browser: Chromium, live: Live, expected: str = "") -> Iterator[Page]:
+def visit(browser: Browser, live: Live, expected: str = "", **context: Any) -> Iterator[Page]:
     """Open a server's page; afterwards no request has left it, and nobody has complained.
 
     Args:
-        browser: one tab, used again and again.
+        browser: opens a window for this visit only.
         live: the server.
         expected: pattern of complaints in the console that belong to the test.
+        **context: of the window, as Playwright takes it; `locale` for instance.
     """
-    browser.resize(1280, 860)
-    browser.prefer()
-    browser.open("about:blank")
-    browser.requests.clear()
-    browser.complaints.clear()
-    browser.open(live.url + "/")
-    browser.wait_for("!document.querySelector('#model-facts').innerText.includes('Asking')")
-    yield Page(browser, live)
+    window = browser.new_context(
+        viewport={"width": 1280, "height": 860}, accept_downloads=True, **context
+    )
+    requests: list[str] = []
+    complaints: list[str] = []
+    try:
+        tab = window.new_page()
+        tab.set_default_timeout(1000 * PATIENCE)
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on(
+            "console",
+            lambda message: (
+                complaints.append(message.text) if message.type in {"error", "warning"} else None
+            ),
+        )
+        tab.goto(live.url + "/")
+        yield Page(tab, live)
+    finally:
+        window.close()
     own = (live.url, "data:", f"blob:{live.url}")
-    assert not [url for url in browser.requests if not url.startswith(own)]
-    strange = [c for c in browser.complaints if not (expected and re.search(expected, c))]
-    assert not strange
+    assert not [url for url in requests if not url.startswith(own)]
+    assert not [c for c in complaints if not (expected and re.search(expected, c))]

@@ -77,6 +77,7 @@ class Dire(nn.Module):
         """Rename the authors' weights, or a ResNet-50 of timm's or torchvision's as a start."""
         named = {f"network.{k.removeprefix('module.')}": value for k, value in tensors.items()}
         own = self.state_dict()
-        if named["network.fc.weight"].shape == own["network.fc.weight"].shape:
+        last = named.get("network.fc.weight")
+        if last is not None and last.shape == own["network.fc.weight"].shape:
             return named
         return named | {k: v for k, v in own.items() if k.startswith("network.fc.")}

@@ -8,6 +8,8 @@ Axes: b images, c channels, h w pixels.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -180,6 +182,33 @@ class FreqNet(nn.Module):
             self.score(batch.images), batch.target, settings.label_smoothing
         )
         return {"cross_entropy": settings.cross_entropy * loss}
+
+    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the authors' weights."""
+        return {_renamed(name.removeprefix("module.")): v for name, v in tensors.items()}
+
+
+_PUBLISHED = (
+    (r"^(weight|bias)([1-4])$", r"conv\2.\1"),
+    (r"^realconv([1-4])\.", r"spectral\1.real."),
+    (r"^imagconv([1-4])\.", r"spectral\1.imaginary."),
+    (r"^layer([12])\.(\d)\.downsample\.", r"stage\1.\2.shortcut."),
+    # behind each of the body's convolutions a norm, and behind the first two an activation
+    (r"^layer([12])\.(\d)\.conv1\.", r"stage\1.\2.body.0."),
+    (r"^layer([12])\.(\d)\.bn1\.", r"stage\1.\2.body.1."),
+    (r"^layer([12])\.(\d)\.conv2\.", r"stage\1.\2.body.3."),
+    (r"^layer([12])\.(\d)\.bn2\.", r"stage\1.\2.body.4."),
+    (r"^layer([12])\.(\d)\.conv3\.", r"stage\1.\2.body.6."),
+    (r"^layer([12])\.(\d)\.bn3\.", r"stage\1.\2.body.7."),
+    (r"^fc1\.", "head."),
+)
+"""Patterns of the authors' names, and what stands for them here."""
+
+
+def _renamed(name: str) -> str:
+    for pattern, here in _PUBLISHED:
+        name = re.sub(pattern, here, name)
+    return name
 
 
 class _Bottleneck(nn.Module):

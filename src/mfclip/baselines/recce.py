@@ -41,6 +41,8 @@ _PUBLISHED = {
 }
 """Parts of the authors' names and their names here."""
 
+_PARTS = ("weight", "bias")
+
 
 class RecceOutput(NamedTuple):
     """What the losses need.
@@ -161,6 +163,10 @@ class Recce(nn.Module):
     def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the authors' weights, or timm's ``legacy_xception`` as a start for the encoder."""
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+        if any(name.startswith("model.encoder.") for name in tensors):  # DeepfakeBench
+            start = "model."  # it keeps a second Xception beside it, which nothing uses
+            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+            tensors = own | {f"fc.{k}": (own[f"fc.{k}"][1:] - own[f"fc.{k}"][:1]) for k in _PARTS}
         if not any(name.startswith("encoder.") for name in tensors):
             encoder = {f"encoder.{name}": value for name, value in tensors.items()}
             tensors = {**self.state_dict(), **encoder}

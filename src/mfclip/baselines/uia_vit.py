@@ -8,6 +8,7 @@ Axes: b images, p patches, n = p + 1 tokens, d width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -232,9 +233,12 @@ class UiaVit(nn.Module):
     @torch.no_grad()
     def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the authors' weights, or timm's ViT as a start; positions are resampled."""
-        named = {name.removeprefix("module."): value for name, value in tensors.items()}
+        named = {re.sub(r"^(module\.|model\.)*", "", k): value for k, value in tensors.items()}
         own = self.state_dict()
         out = {k: v for k, v in own.items() if not k.startswith("network.")}
+        # DeepfakeBench keeps the constants of the loss with the network
+        constants = {"c_real": "same_out", "c_fake": "same_in", "c_cross": "across"}
+        out |= {here: named.pop(name) for name, here in constants.items() if name in named}
         if "norm_middle.weight" in named:
             out |= {f"middle_norm.{part}": named.pop(f"norm_middle.{part}") for part in _PARTS}
             out |= {f"head.{part}": named.pop(f"head.{part}") for part in _PARTS}

@@ -7,6 +7,7 @@ forgeries Roessler et al., "FaceForensics++", ICCV 2019. The network is timm's `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -62,7 +63,16 @@ class Xception(nn.Module):
 
     @torch.no_grad()
     def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Rename timm's weights to this detector's; the last layer stays its own."""
-        named = {f"network.{k}": v for k, v in tensors.items() if not k.startswith("fc.")}
+        """Rename timm's weights, or those of FaceForensics++ or DeepfakeBench.
+
+        The last layer stays this detector's own where the file has another number of classes.
+        """
+        named = {}
+        for name, value in tensors.items():
+            here = re.sub(r"^(module\.|backbone\.|model\.)*", "", name)
+            here = re.sub(r"^last_linear\.(1\.)?", "fc.", here)  # .1: behind a dropout
+            if not here.startswith("adjust_channel."):  # for other detectors of the bench
+                named[f"network.{here}"] = value
         head = {k: v for k, v in self.state_dict().items() if k.startswith("network.fc.")}
-        return {**named, **head}
+        fits = all(k in named and named[k].shape == v.shape for k, v in head.items())
+        return named if fits else {**named, **head}

@@ -15,6 +15,7 @@ from mfclip.cli.evaluate import evaluate
 from mfclip.cli.experiment import experiment
 from mfclip.cli.export import export
 from mfclip.cli.predict import predict
+from mfclip.cli.published import calibrate, import_weights
 from mfclip.cli.release import release
 from mfclip.cli.serve import serve
 from mfclip.cli.train import train
@@ -39,8 +40,9 @@ def root(
         raise typer.Exit
 
 
-for command in (train, evaluate, release, export, predict, demo, serve):
+for command in (train, evaluate, release, calibrate, export, predict, demo, serve):
     app.command()(command)
+app.command("import")(import_weights)  # a word that Python keeps for itself
 app.add_typer(data, name="data")
 app.add_typer(experiment, name="experiment")
 

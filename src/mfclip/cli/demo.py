@@ -103,6 +103,9 @@ def _show(judged: list[tuple[Sample, Prediction]]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from mfclip.report.wording import Words  # noqa: PLC0415
+
+    words = Words()
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("picture", "in truth", "score", "verdict", ""):
         table.add_column(column, justify="right" if column == "score" else "left")
@@ -119,6 +122,7 @@ def _show(judged: list[tuple[Sample, Prediction]]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"Score: probability of fake. {judged[0][1].bands.explain()} Evidence, not proof.",
+        f"Score: probability of fake. {words.bands(judged[0][1].bands, origin=True)} "
+        f"{words('page.evidence')}",
         highlight=False,
     )

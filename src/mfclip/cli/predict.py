@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mfclip.predict.prediction import Failure, Prediction
     from mfclip.predict.predictor import Predictor
     from mfclip.predict.video_prediction import AnyResult, VideoPrediction
-    from mfclip.report.pdf import PdfReport
     from mfclip.report.report import Report
 
 MAX_ROWS = 500
@@ -175,28 +174,28 @@ def judge(
         ):  # fmt: skip
             for sink in sinks:
                 sink(result)
-        if page and page_file:
-            page.save(page_file.buffer)
+        if page and page_file and report:
+            page.save(page_file.buffer, pdf=report.suffix.lower() == ".pdf")
     table.show(quiet=json == "-")
     return table.status
 
 
-def _open_report(path: Path, predictor: Predictor) -> Report | PdfReport:
-    """Choose the form by the ending; the heat map needs the weights, not an exported graph."""
+def _open_report(path: Path, predictor: Predictor) -> Report:
+    """Begin a report; the heat map needs the weights, not an exported graph."""
     from mfclip.errors import WeightsError  # noqa: PLC0415
-    from mfclip.report.pdf import PdfReport  # noqa: PLC0415
-    from mfclip.report.report import Report  # noqa: PLC0415
+    from mfclip.report.report import Report, load_printer  # noqa: PLC0415
     from mfclip.report.views import draw_heat  # noqa: PLC0415
 
-    form = PdfReport if path.suffix.lower() == ".pdf" else Report
+    if path.suffix.lower() == ".pdf":
+        load_printer()  # if it is missing, say so before anything is judged
     try:
         show_heat = partial(draw_heat, predictor.detector)
     except WeightsError:
-        return form(predictor.describe())
-    return form(predictor.describe(), show_heat=show_heat)
+        return Report(predictor.describe())
+    return Report(predictor.describe(), show_heat=show_heat)
 
 
-def _add_to_page(page: Report | PdfReport, predictor: Predictor, result: AnyResult) -> None:
+def _add_to_page(page: Report, predictor: Predictor, result: AnyResult) -> None:
     from mfclip.predict.prediction import Skipped  # noqa: PLC0415
     from mfclip.predict.video import look_closer  # noqa: PLC0415
     from mfclip.predict.video_prediction import VideoPrediction  # noqa: PLC0415
@@ -289,13 +288,14 @@ class ResultTable:
 
     def _show_tables(self, console: Console) -> None:
         from mfclip.cli.video_table import make_video_table  # noqa: PLC0415
-        from mfclip.predict.kinds import describe_kinds  # noqa: PLC0415
+        from mfclip.report.wording import Words  # noqa: PLC0415
 
+        words = Words()
         shown: list[Prediction | VideoPrediction] = [*self._shown, *self._videos]
         if not console.is_terminal:  # a file or a pipe: keep each result on one line
             console.width = 40 + max(90, *(80 + len(p.path or "") for p in shown))
         if self._shown:
-            console.print(_table(self._shown))
+            console.print(_table(self._shown, self.model))
         if self._videos:
             console.print(make_video_table(self._videos, console))
         self._show_notes(console)
@@ -304,9 +304,10 @@ class ResultTable:
             (self.video_counts, self._videos, "video"),
         ):
             _show_counts(console, counts, len(rows), name)
-        rule = shown[0].bands.explain()
-        console.print(f"{rule} A score is evidence, not proof.", highlight=False)
-        if (told := describe_kinds(self.model)) and any(map(_indication, self._shown)):
+        rule = words.bands(shown[0].bands, origin=True)
+        console.print(f"{rule} {words('page.evidence')}", highlight=False)
+        if any(_indication(one, self.model) for one in self._shown):
+            told = " ".join((words("kinds.remark"), *words.kind_hits(self.model)))
             console.print(told, style="dim", highlight=False, markup=False)
         for heading, key in (("Limits", "limits"), ("Licence", "licence")):
             if text := self.model.get(key):
@@ -331,7 +332,7 @@ def _show_counts(console: Console, counts: Mapping[str, int], num_rows: int, nam
     console.print(f"{total} {name}{'s' * (total > 1)} judged: {called}.{more}", highlight=False)
 
 
-def _table(predictions: list[Prediction]) -> Table:
+def _table(predictions: list[Prediction], model: Mapping[str, Any]) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -349,7 +350,7 @@ def _table(predictions: list[Prediction]) -> Table:
             Text(_name(prediction)),
             f"{prediction.score:.3f}",
             Text(prediction.verdict, style=colour),
-            Text(_indication(prediction)),
+            Text(_indication(prediction, model)),
             Text(f"at {patch.left},{patch.top}" if patch else ""),
         )
     return table
@@ -361,14 +362,15 @@ def _name(prediction: Prediction) -> str:
     return f"{name} (face at {face.left},{face.top})" if face else name
 
 
-def _indication(prediction: Prediction) -> str:
-    """Name the most similar kind of forgery on each level, for a face called fake."""
-    from mfclip.report.wording import words  # noqa: PLC0415
+def _indication(prediction: Prediction, model: Mapping[str, Any]) -> str:
+    """Name the most similar kind of forgery on each level that is worth naming."""
+    from mfclip.report.wording import Words, likely_kinds  # noqa: PLC0415
 
-    if prediction.verdict != "fake":
-        return ""
-    kinds = [prediction.likely_kind(level) for level in ("manipulation", "family", "generator")]
-    return ", ".join(f"{words(kind)} {kind.probability:.0%}" for kind in kinds if kind)
+    words, found = Words(), likely_kinds(prediction, model)
+    kinds = [
+        next((kind for kind in ranked if kind.name != "real"), None) for ranked in found.values()
+    ]
+    return ", ".join(f"{words.kind(k.name)} {words.percent(k.probability)}" for k in kinds if k)
 
 
 def _printable(text: str) -> str:

@@ -84,21 +84,24 @@ def release(  # noqa: PLR0913, PLR0917 - options of a command
         )
     for evaluation in evaluations.values():
         Console().print(evaluation.to_table())
-    _show_verdicts(read_weights(out).card.bands("whole"))
+    show_verdicts(read_weights(out).card.bands("whole"))
     typer.echo(f"weights, card and evaluations: {out}")
 
 
-def _show_verdicts(bands: Bands) -> None:
+def show_verdicts(bands: Bands) -> None:
+    """Print what the verdicts mean, and how often they err on each split."""
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mfclip.predict.verdict import error_rows  # noqa: PLC0415
+    from mfclip.report.document import rate_rows  # noqa: PLC0415
+    from mfclip.report.wording import Words  # noqa: PLC0415
 
+    words = Words()
     table = Table(title="verdicts", box=box.SIMPLE_HEAD)
     for heading in ("", *bands.rates):
         table.add_column(heading)
-    for words, cells in error_rows(bands):
-        table.add_row(words, *cells)
+    for name, cells in rate_rows(bands, words):
+        table.add_row(name, *cells)
     Console().print(table)
-    typer.echo(bands.explain())
+    typer.echo(words.bands(bands, origin=True))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +18,10 @@ from mfclip.datasets.audit import (
     verdict,
 )
 from mfclip.errors import require
+from mfclip.runtime.page import render_page
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 """Okabe and Ito's palette, told apart by the colour-blind; line styles differ as well."""
@@ -27,20 +30,8 @@ STYLES = ("-", "--", "-.", ":")
 PANELS = 3
 """Charts side by side."""
 
-SHADES = ((SEVERE, "#B2400A", "white"), (NOTABLE, "#F6C9A8", "black"), (0.0, "white", "black"))
-"""AUC from which a table cell has this background and this ink."""
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:1080px;
-margin:2em auto;padding:0 1em}
-h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em;break-after:avoid}
-table{border-collapse:collapse;font-size:13px}th,td{border:1px solid #bbb;padding:4px 7px;
-text-align:right}th:first-child,td:first-child{text-align:left}small{display:block;opacity:.85}
-svg{max-width:100%;height:auto}figure{margin:1em 0;break-inside:avoid}.wide{overflow-x:auto}
-.verdict{border-left:5px solid #0072B2;padding:.2em 1em;background:#f3f7fb}
-.verdict.leak{border-color:#B2400A;background:#fdf3ec}
-*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-"""
+MOST_FILES = 100
+"""Unreadable files that are listed."""
 
 
 def render_report(result: Audit, title: str) -> str:
@@ -54,61 +45,33 @@ def render_report(result: Audit, title: str) -> str:
         MissingExtraError: matplotlib is not installed.
     """
     lines = verdict(result)
-    kind = "verdict leak" if any(line.startswith("LEAK") for line in lines) else "verdict"
-    points = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    name = html.escape(title)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>What could a detector cheat with? {name}</title><style>{STYLE}</style></head><body>
-<h1>What could a detector cheat with? {name}</h1>
-<p>{result.num_images} of {result.num_listed} pictures; {html.escape(result.protocol)}; manifest
-<code>{result.fingerprint}</code>.</p>
-<div class="{kind}"><h2>Verdict</h2><ul>{points}</ul></div>
-<h2>AUC by trivial features</h2>
-<p>0.5 is chance, 1.0 is a complete leak. A detector must beat these figures before its own mean
-anything. Lines on the bars are 95% intervals over groups.</p>
-<figure>{_svg(_draw_bars(result))}</figure>
-<div class="wide">{_table(result)}</div>
-<p>Large: a classifier for this generator alone against the same reals, with its 95% interval.
-Small "joint": the same pictures, scored by one classifier for all fakes.</p>
-<h2>Mean radial power spectrum</h2>
-<figure>{_svg(_draw_spectra(result))}</figure>
-<p>Left: real. Right: each generator minus real; a line off zero is a trace of resizing,
-compression or synthesis that shows without any face.</p>
-{_left_out(result)}</body></html>
-"""
+    return render_page(
+        "audit.html",
+        "mfclip.datasets",
+        it=result,
+        title=title,
+        lines=lines,
+        is_leak=any(line.startswith("LEAK") for line in lines),
+        features=FEATURES,
+        rows=_rows(result),
+        everything=ALL,
+        shade=_shade,
+        bars=_svg(_draw_bars(result)),
+        spectra=_svg(_draw_spectra(result)),
+        most_files=MOST_FILES,
+    )
 
 
-def _table(result: Audit) -> str:
+def _rows(result: Audit) -> list[list[Cell]]:
+    """The cells of each generator, in the order of the features."""
     cells = {(cell.generator, cell.feature): cell for cell in result.cells}
-    head = "".join(f"<th>{feature}</th>" for feature in FEATURES)
-    rows = []
-    for generator in dict.fromkeys(cell.generator for cell in result.cells):
-        row = [cells[generator, feature] for feature in FEATURES]
-        label = f"{html.escape(generator)}<small>{row[0].num_fake} fake</small>"
-        rows.append(f"<tr><td>{label}</td>{''.join(map(_table_cell, row))}</tr>")
-    return f"<table><tr><th>generator</th>{head}</tr>{''.join(rows)}</table>"
+    generators = dict.fromkeys(cell.generator for cell in result.cells)
+    return [[cells[generator, feature] for feature in FEATURES] for generator in generators]
 
 
-def _table_cell(cell: Cell) -> str:
-    paper, ink = next((paper, ink) for least, paper, ink in SHADES if cell.auc >= least)
-    joint = "" if cell.generator == ALL else f"<small>joint {cell.joint_auc:.2f}</small>"
-    interval = f"<small>{cell.low:.2f}&ndash;{cell.high:.2f}</small>"
-    style = f"background:{paper};color:{ink}"
-    return f'<td style="{style}"><b>{cell.auc:.2f}</b>{interval}{joint}</td>'
-
-
-def _left_out(result: Audit) -> str:
-    parts = []
-    if result.left_out:
-        names = ", ".join(f"{name} ({count})" for name, count in result.left_out.items())
-        parts.append(f"<p>Too few pictures to judge on their own: {html.escape(names)}.</p>")
-    if result.unreadable:
-        files = "".join(f"<li>{html.escape(text)}</li>" for text in result.unreadable[:100])
-        count = len(result.unreadable)
-        parts.append(f"<h2>{count} files could not be read and were skipped</h2><ul>{files}</ul>")
-    return "".join(parts)
+def _shade(auc: float) -> str:
+    """Name the class that marks a table cell."""
+    return "severe" if auc >= SEVERE else "notable" if auc >= NOTABLE else "plain"
 
 
 def _figure(width: float, height: float) -> Any:
@@ -172,11 +135,13 @@ def _draw_spectra(result: Audit) -> Any:
     return figure
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any) -> Markup:
     """Turn a figure into inline SVG with real text, the same bytes for the same figure."""
+    from markupsafe import Markup  # noqa: PLC0415 - only where a page is written
+
     matplotlib = require("matplotlib", extra="train")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mfclip"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return Markup(text[text.index("<svg") :])

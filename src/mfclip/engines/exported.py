@@ -7,7 +7,6 @@ PyTorch runs is a ``.safetensors`` file, see `mfclip.weights`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,12 @@ from mfclip.engines.graph import INPUT
 from mfclip.engines.known_prompts import read_prompts
 from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import WeightsError, require
+from mfclip.runtime.provenance import hash_file
 from mfclip.weights import read_text
 
-FORMAT = "mfclip-export-1"
+EXPORT_FORMAT = "mfclip-export-1"
 
-ENGINES: dict[str, EngineName] = {".onnx": "onnx", ".xml": "openvino"}
+ENGINE_OF_SUFFIX: dict[str, EngineName] = {".onnx": "onnx", ".xml": "openvino"}
 """Ending of a file to the engine that runs it."""
 
 NOTES = ("format", "precision", "facts", "card")
@@ -58,15 +58,21 @@ class Exported:
 
 def is_exported(path: str | Path | None) -> bool:
     """Whether a name is that of an exported graph; weights in safetensors files are not."""
-    return path is not None and Path(path).suffix.lower() in ENGINES
+    return path is not None and Path(path).suffix.lower() in ENGINE_OF_SUFFIX
 
 
 def write_exported(exported: Exported, path: Path) -> None:
     """Write a file; not yet whole-or-nothing, see `mfclip.evaluate.export`."""
+    prompts = exported.facts.prompts
+    facts = {
+        "image_size": exported.facts.image_size,
+        "patch_size": exported.facts.patch_size,
+        "prompts": prompts and prompts.to_json(),
+    }
     notes = {
-        "format": FORMAT,
+        "format": EXPORT_FORMAT,
         "precision": exported.precision,
-        "facts": json.dumps(_facts_to_json(exported.facts)),
+        "facts": json.dumps(facts),
         "card": json.dumps(exported.card.to_json()),
     }
     if exported.engine == "onnx":
@@ -87,10 +93,12 @@ def read_exported(path: Path) -> Exported:
     """
     if not path.is_file():
         raise WeightsError(f"no exported file at {path}; make one with: mfclip export")
-    engine = ENGINES[path.suffix.lower()]
+    engine = ENGINE_OF_SUFFIX[path.suffix.lower()]
     graph, notes, shapes = _read_onnx(path) if engine == "onnx" else _read_openvino(path)
-    if notes.get("format") != FORMAT:
-        message = f"{path} was not exported by this version of mfclip: expected format {FORMAT!r}"
+    if notes.get("format") != EXPORT_FORMAT:
+        message = (
+            f"{path} was not exported by this version of mfclip: expected format {EXPORT_FORMAT!r}"
+        )
         raise WeightsError(f"{message}, but got {notes.get('format')!r}; use mfclip export")
     try:
         facts = _facts_from_json(read_text(notes, "facts", path))
@@ -111,7 +119,7 @@ def _write_openvino(model: Any, notes: Mapping[str, str], path: Path) -> None:
     for key, text in notes.items():
         model.set_rt_info(text, ["mfclip", key])
     openvino.save_model(model, path, compress_to_fp16=False)
-    digest = hash_weights(path.with_suffix(".bin"))
+    digest = hash_file(path.with_suffix(".bin"))
     text = path.read_text(encoding="utf-8").replace(_UNKNOWN_HASH, digest, 1)
     path.write_text(text, encoding="utf-8")
 
@@ -125,7 +133,7 @@ def _read_openvino(path: Path) -> tuple[Any, dict[str, str], Shapes]:
     found = re.search(r'weights_sha256 value="([0-9a-f]{64})"', path.read_text("utf-8", "replace"))
     if found is None:
         raise WeightsError(f"{path} was not exported by mfclip; make one with: mfclip export")
-    if found[1] != hash_weights(weights):
+    if found[1] != hash_file(weights):
         message = f"{weights} is damaged or belongs to another export than {path.name}"
         raise WeightsError(f"{message}; copy both files again")
     try:
@@ -156,17 +164,6 @@ def _read_onnx(path: Path) -> tuple[bytes, dict[str, str], Shapes]:
         for port in (*model.graph.input, *model.graph.output)
     }
     return content, {key.removeprefix("mfclip."): text for key, text in notes.items()}, shapes
-
-
-def hash_weights(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _facts_to_json(facts: ModelFacts) -> dict[str, Any]:
-    prompts = facts.prompts and facts.prompts.to_json()
-    return {"image_size": facts.image_size, "patch_size": facts.patch_size, "prompts": prompts}
 
 
 def _facts_from_json(entry: Mapping[str, Any]) -> ModelFacts:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from mfclip.labels import Labels
-from mfclip.model.mfclip import MFCLIP, sum_by_level
+from mfclip.model.mfclip import MFCLIP, are_normalised, sum_by_level
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +62,14 @@ def read_prompts(entry: Mapping[str, Any] | None) -> KnownPrompts | None:
 
     Raises:
         TypeError: an entry of another kind.
-        ValueError: labels and features do not fit together, or a number is not finite.
+        ValueError: labels and features do not fit together, or a number is not finite or too large.
     """
     if entry is None:
         return None
     labels = TypeAdapter(tuple[Labels, ...]).validate_python(entry["labels"])
     values = np.frombuffer(base64.b64decode(entry["features"]), dtype="<f4").astype(np.float32)
     scale = float(entry["logit_scale"])
-    if not (np.isfinite(values).all() and 0 < scale < math.inf):
-        raise ValueError("prompt features or their scale are not finite")
-    return KnownPrompts(labels, torch.from_numpy(values.reshape(len(labels), -1)), scale)
+    features = torch.from_numpy(values.reshape(len(labels), -1))
+    if not (are_normalised(features) and 0 < scale < math.inf):
+        raise ValueError("prompt features are not of length 1, or their scale is not finite")
+    return KnownPrompts(labels, features, scale)

@@ -22,7 +22,7 @@ from mfclip.runtime.device import find_device
 
 ENGINES: dict[str, EngineName] = {"torch": "torch", "onnx": "onnx", "openvino": "openvino"}
 
-PACKAGES: dict[EngineName, tuple[str, ...]] = {
+ENGINE_PACKAGES: dict[EngineName, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
     "onnx": ("onnxruntime", "onnx"),
 }
@@ -122,7 +122,7 @@ def choose_engine(engine: str, device: torch.device) -> EngineName:
         choices = ", ".join(["auto", *ENGINES])
         raise ConfigError(f"expected engine to be one of [{choices}], but got {engine!r}")
     if device.type == "cpu":
-        for name, packages in PACKAGES.items():
+        for name, packages in ENGINE_PACKAGES.items():
             if all(find_spec(package) for package in packages):
                 return name
     return "torch"

@@ -1,8 +1,9 @@
-"""A finished run to weights that others can use: calibrated, measured, with their card."""
+"""Weights for use, calibrated and measured: those of a finished run, or of any file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from mfclip.card import Bands, Card, Share
 from mfclip.config import EvaluateSettings, ModelSettings, build_config
 from mfclip.data.manifest import Manifest
-from mfclip.detectors import load_detector, save_detector
+from mfclip.detectors import find_weights, load_detector, save_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector, fit_temperature
 from mfclip.evaluate.kinds import measure_kinds
@@ -22,7 +23,7 @@ from mfclip.evaluate.scores import Scores
 from mfclip.evaluate.verdicts import fit_bands, verdict_rates
 from mfclip.media.jpeg import shared_quality
 from mfclip.model.mfclip import MFCLIP
-from mfclip.weights import BEST
+from mfclip.weights import BEST, read_weights
 
 MERIT = ("auc", "accuracy_fitted", "balanced_accuracy_fitted", "eer", "tpr_at_fpr_5", "ece")
 """Figures of each split that the card carries, with their intervals."""
@@ -69,43 +70,133 @@ def release(  # noqa: PLR0913 - each a fact of the release
     """
     if not (run / BEST).is_file():
         raise WeightsError(f"{run} holds no {BEST}; train first")
-    settings = settings or EvaluateSettings()
     detector, card = load_detector(run / BEST)
     detector.to(device)
     config = build_config(card.config)
-    val = config.data.val_split
+    model = _without_place(config.model)
+    train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
+    damaged = config.data.augment == "everyday"
+    card = card.changed(
+        **(facts or {}),
+        jpeg_quality=None if damaged else shared_quality(train_faces, card.resize),
+        config={**card.config, "model": model.model_dump(mode="json")},
+    )
+    card, evaluations = _measure(
+        detector,
+        card,
+        manifest,
+        val=config.data.val_split,
+        splits=splits,
+        settings=settings or EvaluateSettings(),
+        max_error=max_error,
+        max_false_alarm=max_false_alarm,
+        found=found,
+    )
+    save_detector(detector, model, out, card=card, vision_only=True)
+    _write_evaluations(evaluations, out)
+    return evaluations
+
+
+def calibrate(  # noqa: PLR0913 - each a fact of the weights
+    weights: str | Path | None,
+    manifest: Manifest,
+    out: Path,
+    *,
+    val: str = "val",
+    splits: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+    settings: EvaluateSettings | None = None,
+    max_error: float = 0.1,
+    max_false_alarm: float | None = None,
+    found: Manifest | None = None,
+    device: str = "cpu",
+) -> dict[str, Evaluation]:
+    """Give any weights a temperature, a threshold, bands and measured error rates.
+
+    Made for weights that were trained elsewhere (`mfclip.published`): their scores mean on your
+    faces what they meant there only by chance. Nothing else of the weights changes.
+
+    Args:
+        weights: as `mfclip.detectors.load_detector` takes them.
+        manifest: holds `val` and `splits`.
+        out: a ``.safetensors`` file; evaluations go beside it, one JSON and Markdown a split.
+        val: the split on which all is fitted; the weights must not have been trained on its faces.
+        splits: measured with the fitted weights; nothing is chosen on them. Without one, the error
+            rates are those of `val` itself.
+        facts: what the card shall also say, e.g. ``limits``; see `release`.
+        settings: see `release`.
+        max_error: see `release`.
+        max_false_alarm: see `release`.
+        found: see `release`.
+        device: where the weights are measured.
+
+    Raises:
+        ConfigError: `val` is among `splits`, or `max_error` is not in [0, 0.5).
+        ManifestError: a split is empty.
+        WeightsError: the weights cannot be used.
+    """
+    path = find_weights(weights)
+    detector, card = load_detector(path)
+    detector.to(device)
+    file_settings = build_config({"model": read_weights(path).settings}).model
+    faces = [*manifest.split(val)]
+    card, evaluations = _measure(
+        detector,
+        card.changed(**({"limits": _limits(len(faces))} | dict(facts or {}))),
+        manifest,
+        val=val,
+        splits=splits,
+        settings=settings or EvaluateSettings(),
+        max_error=max_error,
+        max_false_alarm=max_false_alarm,
+        found=found,
+    )
+    save_detector(detector, file_settings, out, card=card)
+    _write_evaluations(evaluations, out)
+    return evaluations
+
+
+def _limits(faces: int) -> str:
+    return (
+        f"Bands and error rates come from {faces} faces on which these weights were calibrated; on "
+        "faces of another kind they may be far off."
+    )
+
+
+def _measure(  # noqa: PLR0913 - what `release` and `calibrate` share
+    detector: nn.Module,
+    card: Card,
+    manifest: Manifest,
+    *,
+    val: str,
+    splits: Sequence[str],
+    settings: EvaluateSettings,
+    max_error: float,
+    max_false_alarm: float | None,
+    found: Manifest | None,
+) -> tuple[Card, dict[str, Evaluation]]:
+    """Fit temperature, threshold and bands on `val`; measure them there and on `splits`."""
     if val in splits:
         raise ConfigError(f"'{val}' chose these weights, so it cannot measure them; use others")
-    raw = _score(detector, card, manifest.split(val), settings)
+    raw = _score(detector, card.changed(temperature=1.0), manifest.split(val), settings)
     card = card.changed(temperature=fit_temperature(raw.score, raw.target), fitted_on=val)
     calibrated = _score(detector, card, manifest.split(val), settings)
     threshold = fit_threshold(calibrated.score, calibrated.target)
     scored = {split: _score(detector, card, manifest.split(split), settings) for split in splits}
     measured = {val: calibrated, **scored}
-    folders = {sample.path.stem: sample.path.parent.name for sample in manifest}
-    verdict = {
-        "whole": measure_bands(
-            measured,
-            val,
-            threshold,
-            max_error=max_error,
-            max_false_alarm=max_false_alarm,
-            folders=folders,
-            resamples=settings.bootstrap,
-        )
-    }
+    bands = partial(
+        measure_bands,
+        fitted_on=val,
+        threshold=threshold,
+        max_error=max_error,
+        max_false_alarm=max_false_alarm,
+        folders={sample.path.stem: sample.path.parent.name for sample in manifest},
+        resamples=settings.bootstrap,
+    )
+    verdict = {"whole": bands(measured)}
     if found is not None:
         cut = {split: _score(detector, card, found.split(split), settings) for split in measured}
-        verdict["detected"] = measure_bands(
-            cut,
-            val,
-            threshold,
-            max_error=max_error,
-            max_false_alarm=max_false_alarm,
-            folders=folders,
-            resamples=settings.bootstrap,
-        )
-    train_faces = [sample.path for sample in manifest.split(config.data.train_split)]
+        verdict["detected"] = bands(cut)
     kinds = {}
     if isinstance(detector, MFCLIP) and detector.prompts:
         kinds = {
@@ -123,25 +214,21 @@ def release(  # noqa: PLR0913 - each a fact of the release
         )
         for split, scores in scored.items()
     }
-    model = _without_place(config.model)
     # the manifest holds face crops, which are taken whole
     card = card.changed(
-        **(facts or {}),
         threshold=threshold,
         verdict=verdict,
         kinds=kinds,
-        jpeg_quality=None
-        if config.data.augment == "everyday"
-        else shared_quality(train_faces, card.resize),
         metrics={split: _merit(one) for split, one in evaluations.items()},
-        config={**card.config, "model": model.model_dump(mode="json")},
     )
-    save_detector(detector, model, out, card=card, vision_only=True)
+    return card, evaluations
+
+
+def _write_evaluations(evaluations: Mapping[str, Evaluation], out: Path) -> None:
     for split, evaluation in evaluations.items():
         evaluation.write(out.with_name(f"{out.stem}-{split}.json"))
         text = evaluation.to_markdown()
         out.with_name(f"{out.stem}-{split}.md").write_text(text, encoding="utf-8")
-    return evaluations
 
 
 def _without_place(model: ModelSettings) -> ModelSettings:

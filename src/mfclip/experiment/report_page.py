@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from string import Template
+from dataclasses import dataclass
 from typing import Any
 
 from mfclip.experiment.report_text import origin
 from mfclip.experiment.results import METRICS, Results, read_metrics
 from mfclip.experiment.store import Store
-from mfclip.experiment.tables import CAPTION, Line, Notes, Section, Table, Value, anchor
+from mfclip.experiment.tables import CAPTION, Notes, Section, Table, anchor
+from mfclip.runtime.page import render_page
 
 OPEN = ("auc", "accuracy")
 """Figures that are shown at once, as the paper does; the others unfold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What stands behind a figure.
+
+    Attributes:
+        seed: of the run.
+        facts: names and texts.
+        head: of the table of tests.
+        tests: its lines.
+        config: the settings, TOML.
+    """
+
+    seed: int
+    facts: list[tuple[str, str]]
+    head: Sequence[str]
+    tests: list[tuple[str, ...]]
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The runs of one row and training set; `anchor` is their place on the page."""
+
+    row: str
+    train: str
+    anchor: str
+    runs: list[Run]
 
 
 def to_html(
@@ -29,95 +57,29 @@ def to_html(
         notes: on the paper's figures.
         store: holds settings and metrics of every run.
     """
-    template = Template(files("mfclip.experiment").joinpath("report.html").read_text("utf-8"))
-    return template.substitute(
-        title=escape(results.protocol.title),
-        origin=escape(origin(results)),
-        caption=escape(CAPTION),
-        contents="".join(
-            f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
-            for number, section in enumerate(sections)
-        ),
-        sections="\n".join(_section(s, number) for number, s in enumerate(sections)),
-        size=_table(size),
-        absent=_absent(results.absent),
-        notes=_notes(notes),
-        runs="\n".join(_runs(results, store)),
+    return render_page(
+        "report.html",
+        "mfclip.experiment",
+        results=results,
+        origin=origin(results),
+        caption=CAPTION,
+        sections=sections,
+        open=OPEN,
+        size=size,
+        notes=notes,
+        groups=_groups(results, store),
     )
 
 
-def _section(section: Section, number: int) -> str:
-    shown = [_table(table) for table in section.tables if table.metric in OPEN]
-    folded = [_table(table) for table in section.tables if table.metric not in OPEN]
-    words = ", ".join(table.heading for table in section.tables if table.metric not in OPEN)
-    more = f"<details><summary>{escape(words)}</summary>{''.join(folded)}</details>"
-    return (
-        f'<section id="s{number}"><h2>{escape(section.title)}</h2>'
-        f'<p class="soft">{escape(section.tests)}</p>{"".join(shown)}{more}</section>'
-    )
-
-
-def _table(table: Table) -> str:
-    marks = ['class="paper"' if name.endswith(", paper") else "" for name in table.columns]
-    head = "".join(
-        f'<th scope="col" {mark}>{escape(name)}</th>'
-        for name, mark in zip(table.columns, marks, strict=True)
-    )
-    body = "".join(map(_line, table.lines))
-    return (
-        f"<h3>{escape(table.heading)}</h3>"
-        f'<div class="scroll"><table><thead><tr><th scope="col">row</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _line(line: Line) -> str:
-    values = "".join(_value(value, line.anchor) for value in line.values)
-    return f'<tr><th scope="row">{escape(line.row)}</th>{values}</tr>'
-
-
-def _value(value: Value, target: str) -> str:
-    if value.is_paper:
-        marks = "".join(f'<sup><a href="#n{n}">{n}</a></sup>' for n in value.notes)
-        return f'<td class="paper">{escape(value.text)}{marks}</td>'
-    if not value.text:
-        return "<td></td>"
-    text = f"<b>{escape(value.text)}</b>" if value.is_best else escape(value.text)
-    interval = f'<span class="soft">{escape(value.interval)}</span>' if value.interval else ""
-    return f'<td><a href="#{target}">{text}</a> {interval}</td>'
-
-
-def _absent(absent: Mapping[str, str]) -> str:
-    if not absent:
-        return ""
-    rows = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in absent.items())
-    return f"<section><h2>Without figures</h2><ul>{rows}</ul></section>"
-
-
-def _notes(notes: Notes) -> str:
-    if not notes.texts:
-        return ""
-    items = "".join(
-        f'<li id="n{number}">{escape(text)}</li>' for number, text in enumerate(notes.texts, 1)
-    )
-    return f"<section><h2>Notes on the paper's figures</h2><ol>{items}</ol></section>"
-
-
-def _runs(results: Results, store: Store) -> list[str]:
+def _groups(results: Results, store: Store) -> list[Group]:
     """Describe the runs of each row and training set."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in results.runs:
-        groups.setdefault((run["row"], run["train"]), []).append(run)
-    return [
-        f'<details id="{anchor(row, train)}"><summary>{escape(row)}, trained on '
-        f"{escape(train)}: seed {', '.join(str(run['seed']) for run in runs)}</summary>"
-        f"{''.join(_run(run, results, store) for run in runs)}</details>"
-        for (row, train), runs in groups.items()
-    ]
+        groups.setdefault((run["row"], run["train"]), []).append(_run(run, results, store))
+    return [Group(row, train, anchor(row, train), runs) for (row, train), runs in groups.items()]
 
 
-def _run(run: Mapping[str, Any], results: Results, store: Store) -> str:
-    config = (store.finished(run["key"]) / "config.toml").read_text(encoding="utf-8")
+def _run(run: Mapping[str, Any], results: Results, store: Store) -> Run:
     facts = {
         "seed": run["seed"],
         "folder": f"cells/{run['key']}",
@@ -131,27 +93,22 @@ def _run(run: Mapping[str, Any], results: Results, store: Store) -> str:
         "software and machine": _pairs(run["provenance"]),
         "finished": run["finished"],
     }
-    rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(str(value))}</td></tr>'
-        for key, value in facts.items()
-    )
-    return (
-        f"<h3>Seed {run['seed']}</h3><table>{rows}</table>{_tests(run, results, store)}"
-        f"<details><summary>Settings</summary><pre>{escape(config)}</pre></details>"
+    return Run(
+        seed=run["seed"],
+        facts=[(name, str(value)) for name, value in facts.items()],
+        head=("test", "unit", "real", "fake", "not scored", *METRICS.values(), "data"),
+        tests=_tests(run, results, store),
+        config=(store.finished(run["key"]) / "config.toml").read_text(encoding="utf-8"),
     )
 
 
-def _tests(run: Mapping[str, Any], results: Results, store: Store) -> str:
-    heads = ("test", "unit", "real", "fake", "not scored", *METRICS.values(), "data")
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+def _tests(run: Mapping[str, Any], results: Results, store: Store) -> list[tuple[str, ...]]:
     lines = []
     for test in run["tests"]:
         for unit in results.protocol.units:
-            metrics = read_metrics(store, run, test, unit)
-            cells = (test["name"], unit, *_test_cells(metrics), test["manifest"])
-            lines.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+            cells = _test_cells(read_metrics(store, run, test, unit))
+            lines.append((test["name"], unit, *cells, test["manifest"]))
+    return lines
 
 
 def _test_cells(metrics: Mapping[str, Any]) -> Sequence[str]:

@@ -239,6 +239,11 @@ def sum_by_level(
     return out
 
 
+def are_normalised(features: Float[Tensor, "k d"]) -> bool:
+    """Whether no row is longer than L2-normalised features are, up to rounding in 16 bit."""
+    return bool((features.norm(dim=1) < 1.05).all())  # noqa: PLR2004 - false for NaN, too
+
+
 def name_at(labels: Labels, level: str) -> str:
     """Name what labels say on a level: ``real`` for a real face, ``unknown`` if not known."""
     if not labels.is_fake:

@@ -30,8 +30,20 @@ SMOOTHING = 7 / 224
 LEAST_EFFECT = 1e-7
 """Effect of a pixel on the logits below which a map fades out, so that rounding is not shown."""
 
-STRENGTH = 0.65
+STRENGTH = 0.8
 """Share of the heat's colour in the hottest pixels of an overlay."""
+
+SPREAD = 5 / 224
+"""Standard deviation of the blur of a map before it is laid over its face, ratio of the side."""
+
+HOTTEST = 0.01
+"""Share of the pixels that an overlay shows in full heat."""
+
+CONTRAST = 0.6
+"""Exponent of the heat in an overlay; below 1 makes weak heat visible."""
+
+LEAST_HOTTEST = 0.1
+"""Heat that an overlay shows in full at least, so that a map that fades out is not blown up."""
 
 COLOURS = np.array(
     [
@@ -79,16 +91,23 @@ def heat_map(detector: nn.Module, images: Float[Tensor, "b 3 h w"]) -> Float[Ten
 def overlay(
     pixels: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"] | Float[Tensor, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay a heat map over its face: grey where cold, coloured where hot.
+    """Lay a heat map over its face: the face as it is where cold, coloured where hot.
+
+    Most of the heat sits in few pixels, so that a map drawn as it is shows a face with specks.
+    Blurring, a scale up to the hottest hundredth instead of the one hottest pixel, and more
+    contrast for weak heat turn the specks into areas. The face keeps its own colours, so that it
+    can be recognised beneath the heat at any strength.
 
     Args:
         pixels: RGB, the face that was judged.
         heat: its heat in [0, 1].
     """
-    values = torch.as_tensor(heat).detach().cpu().numpy().astype(np.float32)
-    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    share = STRENGTH * np.sqrt(values)[..., None]
-    mixed = (1 - share) * grey[..., None] + share * colour_heat(values)
+    values = torch.as_tensor(heat).detach().cpu().float()
+    values = blur(values[None, None], SPREAD * min(values.shape))[0, 0]
+    hottest = values.quantile(1 - HOTTEST).clamp(min=LEAST_HOTTEST)
+    shown = (values / hottest).clamp(0, 1).pow(CONTRAST).numpy()
+    share = STRENGTH * shown[..., None]
+    mixed = (1 - share) * pixels + share * colour_heat(shown)
     out: np.ndarray = np.rint(mixed).astype(np.uint8)
     return out
 

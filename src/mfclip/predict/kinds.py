@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,41 +10,6 @@ from mfclip.engines.known_prompts import KnownPrompts
 from mfclip.labels import LEVELS
 from mfclip.model.mfclip import name_at
 from mfclip.predict.prediction import Kind
-
-REMARK = (
-    "An indication, never a finding: the verdict does not rest on it, and a forgery of a kind the "
-    "model was never taught gets the name of the nearest one it knows."
-)
-"""What must be said beside every named kind."""
-
-
-def describe_kinds(card: Mapping[str, Any]) -> str:
-    """Say how often the kind that is named was right on each test split; empty if not measured.
-
-    Args:
-        card: of the weights; its ``kinds`` was written by ``mfclip release``.
-
-    Example:
-        >>> share = {"value": 0.32, "low": 0.3, "high": 0.35, "chance": 0.14, "faces": 599}
-        >>> describe_kinds({"kinds": {"test": {"generator": share}}})[-48:]
-        ': generator 32% [30, 35] on test (a guess: 14%).'
-    """
-    measured = card.get("kinds")
-    if not isinstance(measured, Mapping):
-        return ""
-    splits = [split for split in measured if split != card.get("fitted_on")]
-    told = [
-        f"{level} {_percent(share)} on {split} (a guess: {share['chance']:.0%})"
-        for split in splits
-        for level, share in measured[split].items()
-    ]
-    if not told:
-        return ""
-    return f"Kinds named for forgeries were right, each kind counted alike: {', '.join(told)}."
-
-
-def _percent(share: Mapping[str, float]) -> str:
-    return f"{share['value']:.0%} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
 
 
 def rank_kinds(

@@ -1,10 +1,10 @@
-"""What is said about one face: the records, and their JSON form (schema 2)."""
+"""What is said about one face; `mfclip.predict.schema` has the JSON form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -39,10 +39,6 @@ class Box:
         """Pixels from top to bottom."""
         return self.bottom - self.top
 
-    def to_json(self) -> dict[str, int]:
-        """Return the four sides by name."""
-        return {"left": self.left, "top": self.top, "right": self.right, "bottom": self.bottom}
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -58,14 +54,6 @@ class Kind:
     name: str
     probability: float
     similarity: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``kinds`` of the JSON form."""
-        return {
-            "name": self.name,
-            "probability": self.probability,
-            "similarity": self.similarity,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +106,6 @@ class Prediction:
         forgeries = (kind for kind in self.kinds.get(level, ()) if kind.name != "real")
         return next(forgeries, None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``predictions`` of the JSON form."""
-        return {
-            "path": self.path,
-            "score": self.score,
-            "verdict": self.verdict,
-            "real_below": self.bands.real_below,
-            "fake_from": self.bands.fake_from,
-            "kinds": {
-                level: [kind.to_json() for kind in kinds] for level, kinds in self.kinds.items()
-            },
-            "patch": self.patch.to_json() if self.patch else None,
-            "image_size": self.image_size,
-            "face": self.face.to_json() if self.face else None,
-            "width": self.width,
-            "height": self.height,
-            "sha256": self.sha256,
-            "warnings": list(self.warnings),
-            "unreliable": list(self.unreliable),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -152,10 +119,6 @@ class Failure:
     path: str | None
     error: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``errors`` of the JSON form."""
-        return {"path": self.path, "error": self.error}
-
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -168,10 +131,6 @@ class Skipped:
 
     path: str
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``skipped`` of the JSON form."""
-        return {"path": self.path, "reason": self.reason}
 
 
 Result: TypeAlias = Prediction | Failure

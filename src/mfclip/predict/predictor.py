@@ -7,7 +7,6 @@ Memory is flat: at most two batches of faces are held, however many files there 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -28,6 +27,7 @@ from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.prediction import Failure, Result, Skipped
 from mfclip.predict.reading import read_ahead
 from mfclip.runtime.device import find_device
+from mfclip.runtime.provenance import hash_file
 from mfclip.weights import read_weights
 
 _P = TypeVar("_P", bound="Predictor")
@@ -283,9 +283,3 @@ class Predictor:
         judged = self.judge(faces, batch_size=batch_size, keep_pixels=keep_pixels)
         for entry in waiting:
             yield next(judged) if isinstance(entry, FoundFace) else entry
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

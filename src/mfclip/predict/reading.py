@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,8 @@ from itertools import chain, islice
 from typing import TypeVar
 
 import torch
+
+from mfclip.runtime.provenance import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,9 +62,8 @@ def _start_pool() -> ThreadPoolExecutor:
     torch keeps the number by thread, and hands the last one that was set to threads that start
     later; `read_ahead` therefore sets its caller's again.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return ThreadPoolExecutor(
-        min(MAX_THREADS, cores or 1),
+        min(MAX_THREADS, usable_cores()),
         "mfclip-read",
         initializer=torch.set_num_threads,
         initargs=(1,),

@@ -18,7 +18,7 @@ from mfclip.media.tracking import FaceTracker, look_of
 from mfclip.media.video import CUT_SHORT, Contents, Frame, frames_at, scan
 from mfclip.predict.face_reader import FaceReader, FoundFace
 from mfclip.predict.prediction import Box, Failure, Kind, Prediction
-from mfclip.predict.predictor import Predictor, hash_file
+from mfclip.predict.predictor import Predictor
 from mfclip.predict.video_prediction import (
     FrameScore,
     Track,
@@ -30,6 +30,7 @@ from mfclip.predict.video_prediction import (
 )
 from mfclip.runtime.ahead import read_ahead
 from mfclip.runtime.parallel import Progress, silent
+from mfclip.runtime.provenance import hash_file
 
 WAITING = 4
 """Frames whose faces wait for the model, at most."""

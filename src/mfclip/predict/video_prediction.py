@@ -1,10 +1,10 @@
-"""What is said about one video: faces followed through its frames, and their JSON form."""
+"""What is said about one video: faces followed through its frames."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -35,15 +35,6 @@ class FrameScore:
     score: float
     box: Box | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``frames`` of a track."""
-        return {
-            "index": self.index,
-            "seconds": round(self.seconds, 3),
-            "score": self.score,
-            "box": self.box.to_json() if self.box else None,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -69,14 +60,17 @@ class Track:
         """Standard deviation of the frames' scores; 0 for a single frame."""
         return float(np.std([frame.score for frame in self.frames]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``tracks`` of the JSON form."""
-        return {
-            "id": self.number,
-            "score": self.score,
-            "spread": self.spread,
-            "frames": [frame.to_json() for frame in self.frames],
-        }
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A frame of a face, as the JSON form names it: with a time for reading, and the face."""
+
+    index: int
+    seconds: float
+    score: float
+    box: Box | None
+    time: str
+    track: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,37 +136,18 @@ class VideoPrediction:
         """``real``, ``uncertain`` or ``fake``, by the bands of the weights."""
         return "uncertain" if self.unreliable else self.bands.verdict(self.score)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as it stands in ``videos`` of the JSON form."""
-        track = self.suspect.number
-        return {
-            "path": self.path,
-            "score": self.score,
-            "spread": self.spread,
-            "verdict": self.verdict,
-            "real_below": self.bands.real_below,
-            "fake_from": self.bands.fake_from,
-            "suspect_track": track,
-            "num_frames": self.num_frames,
-            "num_judged": len(self.judged),
-            "num_with_face": self.num_with_face,
-            "kinds": {
-                level: [kind.to_json() for kind in kinds] for level, kinds in self.kinds.items()
-            },
-            "moments": [
-                {"time": timecode(moment.seconds), "track": track, **moment.to_json()}
-                for moment in self.moments
-            ],
-            "tracks": [face.to_json() for face in self.tracks],
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 3),
-            "width": self.width,
-            "height": self.height,
-            "codec": self.codec,
-            "sha256": self.sha256,
-            "warnings": list(self.warnings),
-            "unreliable": list(self.unreliable),
-        }
+    @property
+    def num_judged(self) -> int:
+        """Frames that were looked at."""
+        return len(self.judged)
+
+    @property
+    def told_moments(self) -> tuple[Moment, ...]:
+        """`moments`, with a time for reading and the number of their face."""
+        return tuple(
+            Moment(m.index, m.seconds, m.score, m.box, timecode(m.seconds), self.suspect.number)
+            for m in self.moments
+        )
 
 
 AnyResult: TypeAlias = Result | VideoPrediction | Skipped

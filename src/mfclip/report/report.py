@@ -1,230 +1,278 @@
-"""Predictions -> one self-contained HTML page that can be read, printed and sent on."""
+"""Predictions -> one report, as a page that needs nothing from elsewhere or as PDF to file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
-from string import Template
+from types import ModuleType
 from typing import Any, BinaryIO
 
+from mfclip.card import Verdict
+from mfclip.errors import MissingExtraError, require
 from mfclip.media.transforms import Pixels
 from mfclip.media.video import Frame
-from mfclip.predict.prediction import Prediction, Result
+from mfclip.predict.prediction import Failure, Prediction, Result
 from mfclip.predict.video_prediction import VideoPrediction
-from mfclip.report.video_report import show_video
-from mfclip.report.views import show_scale, show_thumbnail, show_views
-from mfclip.report.wording import (
-    READING,
-    VERDICT_WORDS,
-    WARNING,
-    Rows,
-    Tally,
-    error_table,
-    explain_verdict,
-    file_rows,
-    kind_rows,
-    limit_rows,
-    name_of,
-    origin_rows,
-    printable,
-    short_path,
+from mfclip.report.document import (
+    NARROW,
+    Article,
+    Document,
+    find_limits,
+    find_origin,
+    find_reading,
+    show_file,
+    show_video,
 )
+from mfclip.report.wording import Words, printable
+from mfclip.runtime.page import render_page
 from mfclip.runtime.whole_file import write_whole
 
-MAX_PICTURES = 200
-"""Faces shown on one page; it counts the others, so that a browser can still open it."""
+MAX_FACES = 200
+"""Faces in pictures that one report shows; it counts the others, so that a browser can open it."""
 
 MAX_VIDEOS = 50
-"""Videos shown on one page, likewise."""
+"""Videos that it shows, likewise."""
+
+MAX_FAILURES = 200
+"""Failures that it lists, likewise."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts results, to say in one sentence what came out.
+
+    Attributes:
+        faces: verdict to the number of faces in pictures.
+        videos: verdict to the number of videos.
+        failures: files that could not be judged.
+    """
+
+    faces: Counter[Verdict] = field(default_factory=Counter)
+    videos: Counter[Verdict] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, result: Prediction | VideoPrediction | Failure) -> None:
+        """Count one result."""
+        if isinstance(result, Failure):
+            self.failures.append(result)
+        else:
+            counts = self.faces if isinstance(result, Prediction) else self.videos
+            counts[result.verdict] += 1
+
+    def summary(self, words: Words, num_faces: int, num_videos: int) -> str:
+        """Say what came out, and how many faces and videos of it a report shows."""
+        judged, filmed = self.faces.total(), self.videos.total()
+        told = [_counted("video", self.videos, words)] if filmed else []
+        if judged or not filmed:
+            told.append(_counted("face", self.faces, words))
+        if self.failures:
+            told.append(words("report.failed", what=words.count("file", len(self.failures))))
+        if judged > num_faces:
+            told.append(words("report.only", what=words.count("face", num_faces)))
+        if filmed > num_videos:
+            told.append(words("report.only", what=words.count("video", num_videos)))
+        return " ".join(told)
+
+
+def _counted(noun: str, counts: Counter[Verdict], words: Words) -> str:
+    calls = {verdict: counts[verdict] for verdict in ("fake", "uncertain", "real")}
+    return words("report.judged", what=words.count(noun, counts.total()), **calls)
 
 
 class Report:
-    """Collects results and writes the page; memory stays flat beyond `MAX_PICTURES`.
+    """Collects results and writes them; memory stays flat beyond what is shown.
 
     Args:
         model: what judged, from `mfclip.predict.predictor.Predictor.describe`.
-        title: heading of the page.
-        captions: what is known about a picture, by its path; shown beneath its name.
+        title: heading; None for the usual one.
+        captions: what is known about a file, by its path; shown beneath its name.
         show_heat: lays the heat map over a model input, see `mfclip.report.views.draw_heat`; None
             leaves it out.
+        words: the language.
     """
 
     def __init__(
         self,
         model: Mapping[str, Any],
         *,
-        title: str = "Are these faces forged?",
+        title: str | None = None,
         captions: Mapping[str, str] | None = None,
         show_heat: Callable[[Pixels], Pixels] | None = None,
+        words: Words | None = None,
     ) -> None:
         self.model = model
-        self.title = title
+        self.words = words or Words()
+        self.title = title or self.words("report.title")
         self.captions = captions or {}
         self.show_heat = show_heat
         self.since = datetime.now(UTC)
         self.tally = Tally()
-        self._articles: list[str] = []
-        self._videos: list[str] = []
-        self._overview: list[str] = []
+        self._articles: list[Article] = []
+        self._file: list[tuple[Prediction, Pixels | None]] = []
+        self._name: str | None = None
+        self._num_faces = self._num_videos = 0
 
-    def add(self, result: Result) -> None:
-        """Take in one result; predictions need `keep_pixels=True` to be shown as pictures."""
+    def add(self, result: Result, *, name: str | None = None, heat: Pixels | None = None) -> None:
+        """Take in one result; faces of one file that follow each other are shown together.
+
+        Args:
+            result: predictions need `keep_pixels=True` to be shown as images.
+            name: what the report calls the file, if not by its path.
+            heat: its heat map, if it was made already.
+        """
         self.tally.add(result)
-        if isinstance(result, Prediction) and len(self._articles) < MAX_PICTURES:
-            number = len(self._articles) + 1
-            self._articles.append(self._article(result, number))
-            self._overview.append(self._glance(result, number))
+        if isinstance(result, Failure):
+            return
+        if self._file and not self._belongs(result):
+            self._close_file()
+        if self._num_faces >= MAX_FACES:
+            return
+        self._num_faces += 1
+        if heat is None and self.show_heat and result.pixels is not None:
+            heat = self.show_heat(result.pixels)
+        self._file.append((result, heat))
+        self._name = name
+
+    def _belongs(self, result: Prediction) -> bool:
+        """Whether a face is another one of the file that is being taken in."""
+        seen = [prediction for prediction, _ in self._file]
+        same = result.path is not None and result.path == seen[0].path
+        return same and all(result.face != one.face for one in seen)
+
+    def _close_file(self) -> None:
+        """Show the file whose faces have all come."""
+        if not self._file:
+            return
+        first, number = self._file[0][0], len(self._articles) + 1
+        article = show_file(
+            self._file,
+            self.model,
+            self.words,
+            anchor=f"file-{number}",
+            name=self._name or first.path or self.words("article.picture", number=number),
+            caption=self.captions.get(first.path or "", ""),
+        )
+        self._articles.append(article)
+        self._file = []
 
     def add_video(
-        self, video: VideoPrediction, moments: Iterable[tuple[Frame, Prediction]]
+        self,
+        video: VideoPrediction,
+        moments: Iterable[tuple[Frame, Prediction]],
+        *,
+        name: str | None = None,
     ) -> None:
         """Take in one video, and its moments from `mfclip.predict.video.look_closer`."""
         self.tally.add(video)
-        if len(self._videos) >= MAX_VIDEOS:
+        self._close_file()
+        if self._num_videos >= MAX_VIDEOS:
             return
-        name = escape(printable(Path(video.path).name))
-        named = printable(short_path(video.path))
-        shown = show_video(video, moments, self.model, named, self.show_heat)
-        caption = self.captions.get(video.path)
-        told = f'<p class="soft">{escape(caption)}</p>' if caption else ""
-        self._videos.append(
-            f'<article id="video-{len(self._videos) + 1}" aria-label="{name}"><h3>{name}</h3>'
-            f"{told}{shown}</article>"
+        self._num_videos += 1
+        best = video.moments[0].index
+
+        def heated() -> Iterator[tuple[Frame, Prediction, Pixels | None]]:
+            for frame, prediction in moments:
+                heat = None
+                if self.show_heat and prediction.pixels is not None and frame.index == best:
+                    heat = self.show_heat(prediction.pixels)
+                yield frame, prediction, heat
+
+        article = show_video(
+            video,
+            heated(),
+            self.model,
+            self.words,
+            anchor=f"file-{len(self._articles) + 1}",
+            name=name or video.path,
+            caption=self.captions.get(video.path, ""),
+        )
+        self._articles.append(article)
+
+    def document(self) -> Document:
+        """Return everything that was taken in."""
+        self._close_file()
+        failures = self.tally.failures[:MAX_FAILURES]
+        return Document(
+            words=self.words,
+            title=self.title,
+            summary=self.tally.summary(self.words, self._num_faces, self._num_videos),
+            articles=tuple(self._articles),
+            failures=tuple((printable(one.path or "array"), one.error) for one in failures),
+            more_failures=len(self.tally.failures) - len(failures),
+            limits=find_limits(self.model, self.words),
+            reading=find_reading(self.model, self.words),
+            origin=find_origin(self.model, self.since, self.words),
         )
 
+    def render(self) -> str:
+        """Return the report as a page."""
+        return to_html(self.document())
+
     def write(self, path: Path) -> None:
-        """Write the page whole or not at all.
+        """Write the report whole or not at all, as PDF where the path ends so.
 
         Raises:
             OSError: the folder is not writable or the disk is full.
+            MissingExtraError: what writes PDF is not installed.
         """
         with write_whole(path) as file:
-            self.save(file.buffer)
+            self.save(file.buffer, pdf=path.suffix.lower() == ".pdf")
 
-    def save(self, file: BinaryIO) -> None:
-        """Write the page into an open file."""
-        file.write(self.render().encode("utf-8", "replace"))
-
-    def render(self) -> str:
-        """Return the page."""
-        template = Template(files("mfclip.report").joinpath("report.html").read_text("utf-8"))
-        return template.substitute(
-            title=escape(self.title),
-            summary=escape(self.tally.summary(len(self._articles), len(self._videos))),
-            overview=self._glances(),
-            videos=self._section("Videos", self._videos),
-            pictures=self._section("Pictures", self._articles),
-            errors=self._errors(),
-            warning=escape(WARNING),
-            limits=_limits(self.model),
-            reading=_paragraphs(READING),
-            origin=_rows(origin_rows(self.model, self.since)),
-        )
-
-    def _section(self, heading: str, articles: list[str]) -> str:
-        """Head the pictures or the videos; nothing if there are none, unless all else failed."""
-        if articles:
-            return "\n".join((f"<h2>{heading}</h2>", *articles))
-        is_empty = not self._articles and not self._videos
-        return "<p>No picture could be judged.</p>" if is_empty and heading == "Pictures" else ""
-
-    def _errors(self) -> str:
-        if not self.tally.failures:
-            return ""
-        shown = self.tally.failures[:MAX_PICTURES]
-        rows = _rows([(failure.path or "array", failure.error) for failure in shown])
-        more = len(self.tally.failures) - len(shown)
-        rest = f"<p>and {more} more</p>" if more else ""
-        return f'<h2>Could not be judged</h2><div class="scroll"><table>{rows}</table></div>{rest}'
-
-    def _glances(self) -> str:
-        """Show all faces small, each a link to its details; nothing for a single one."""
-        if len(self._overview) < 2:  # noqa: PLR2004
-            return ""
-        return f'<ul class="overview">{"".join(self._overview)}</ul>'
-
-    def _glance(self, prediction: Prediction, number: int) -> str:
-        name, verdict = name_of(prediction, number), prediction.verdict
-        return (
-            f'<li><a href="#face-{number}" title="{escape(name)}">'
-            f"{show_thumbnail(prediction, name)}"
-            f'<span class="verdict {verdict}">{verdict}</span> {prediction.score:.3f}</a>'
-            f"{self._caption(prediction)}</li>"
-        )
-
-    def _caption(self, prediction: Prediction) -> str:
-        caption = self.captions.get(prediction.path or "")
-        return f'<p class="soft">{escape(caption)}</p>' if caption else ""
-
-    def _article(self, prediction: Prediction, number: int) -> str:
-        name = name_of(prediction, number)
-        notes = "".join(f'<p class="note">{escape(note)}</p>' for note in prediction.warnings)
-        heat = None
-        if self.show_heat and prediction.pixels is not None:
-            heat = self.show_heat(prediction.pixels)
-        return (
-            f'<article id="face-{number}" aria-label="{escape(name)}">'
-            f"<h3>{escape(name)}</h3>{self._caption(prediction)}"
-            f"{_score(prediction)}{notes}"
-            f'<div class="views">{show_views(prediction, self.model, heat)}</div>'
-            f"{_kinds(prediction)}{_table(file_rows(prediction, number))}</article>"
-        )
+    def save(self, file: BinaryIO, *, pdf: bool = False) -> None:
+        """Write the report into an open file."""
+        page = self.render()
+        file.write(to_pdf(page) if pdf else page.encode("utf-8", "replace"))
 
 
-def _score(prediction: Prediction) -> str:
-    verdict, score = prediction.verdict, prediction.score
-    return (
-        f'<p><span class="verdict {verdict}">{VERDICT_WORDS[verdict]}</span>, score {score:.3f}</p>'
-        f"{show_scale(score, prediction.bands)}"
-        f'<p class="soft">{escape(explain_verdict(verdict, prediction.bands))}</p>'
-    )
+def to_html(document: Document) -> str:
+    """Draw a report as a page."""
+    return render_page("report.html", "mfclip.report", it=document, **_language(document.words))
 
 
-def _kinds(prediction: Prediction) -> str:
-    """Name the nearest kinds of forgery on each level, for a face called fake."""
-    rows = kind_rows(prediction)
-    if not rows:
-        return ""
-    return f'<p class="soft">Nearest kinds, an indication only (see below):</p>{_table(rows)}'
+def describe_model(model: Mapping[str, Any], words: Words) -> str:
+    """Say how to read a verdict and what the limits of a model are, as a piece of a page.
+
+    Args:
+        model: from `mfclip.predict.predictor.Predictor.describe`.
+        words: the language.
+    """
+    told = {"terms": find_reading(model, words), "facts": find_limits(model, words)}
+    return render_page("about.html", "mfclip.report", **told, **_language(words))
 
 
-def _limits(model: Mapping[str, Any]) -> str:
-    splits, rows = error_table(model)
-    if not rows:
-        measured = "<p>The weights carry no measured error rates: do not rely on the score.</p>"
-    else:
-        measured = _error_table(splits, rows)
-    return _paragraphs(limit_rows(model)) + measured
+def _language(words: Words) -> dict[str, Any]:
+    """What every template asks for."""
+    return {"say": words, "language": words.language, "narrow": NARROW, "pairs": pairwise}
 
 
-def _error_table(splits: list[str], rows: list[tuple[str, list[str]]]) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in splits)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(label)}</th>'
-        + "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
-        + "</tr>"
-        for label, cells in rows
-    )
-    return (
-        "<p>Measured on faces that were not used for training; in brackets the 95% interval. The "
-        "first column is what the verdict was fitted on, so it flatters:</p>"
-        f'<div class="scroll"><table><tr><td></td>{head}</tr>{lines}</table></div>'
-    )
+def to_pdf(page: str) -> bytes:
+    """Print a page, as a browser would: A4, by the same style sheet.
+
+    Raises:
+        MissingExtraError: WeasyPrint or the library it draws text with is not installed.
+    """
+    weasyprint = load_printer()
+    # a report holds its own pictures and asks for nothing from elsewhere
+    fetcher = weasyprint.urls.URLFetcher(allowed_protocols={"data"})
+    pdf: bytes = weasyprint.HTML(string=page, url_fetcher=fetcher).write_pdf()
+    return pdf
 
 
-def _paragraphs(rows: Rows) -> str:
-    return "".join(f"<p><strong>{escape(name)}</strong>: {escape(text)}</p>" for name, text in rows)
+def load_printer() -> ModuleType:
+    """Return WeasyPrint, which turns pages into PDF.
 
-
-def _table(rows: Rows) -> str:
-    return f'<div class="scroll"><table>{_rows(rows)}</table></div>'
-
-
-def _rows(rows: Rows) -> str:
-    return "".join(
-        f'<tr><th scope="row">{escape(printable(name))}</th><td>{escape(printable(text))}</td></tr>'
-        for name, text in rows
-    )
+    Raises:
+        MissingExtraError: it or Pango, which it draws text with, is not installed.
+    """
+    try:
+        return require("weasyprint", extra="report")
+    except OSError as error:  # the package is there, the shared library is not
+        raise MissingExtraError(
+            "PDF needs the library Pango beside the extra 'report', which is not installed (on "
+            "Debian: apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0); or write "
+            "--report FILE.html and print it in a browser"
+        ) from error

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from mfclip.predict import schema
 from mfclip.predict.prediction import SCHEMA, Failure, Prediction, Skipped
 from mfclip.predict.video_prediction import AnyResult, VideoPrediction
 
@@ -26,10 +27,10 @@ def to_json(results: Sequence[AnyResult], model: Mapping[str, Any]) -> dict[str,
     return {
         "schema": SCHEMA,
         "model": dict(model),
-        "predictions": [r.to_json() for r in results if isinstance(r, Prediction)],
-        "videos": [r.to_json() for r in results if isinstance(r, VideoPrediction)],
-        "errors": [r.to_json() for r in results if isinstance(r, Failure)],
-        "skipped": [r.to_json() for r in results if isinstance(r, Skipped)],
+        "predictions": [schema.to_json(r) for r in results if isinstance(r, Prediction)],
+        "videos": [schema.to_json(r) for r in results if isinstance(r, VideoPrediction)],
+        "errors": [schema.to_json(r) for r in results if isinstance(r, Failure)],
+        "skipped": [schema.to_json(r) for r in results if isinstance(r, Skipped)],
     }
 
 
@@ -52,14 +53,14 @@ class JsonResults:
     def add(self, result: AnyResult) -> None:
         """Write a prediction, or keep a video or an error for the end."""
         if isinstance(result, Failure):
-            self._errors.append(result.to_json())
+            self._errors.append(schema.to_json(result))
             return
         if isinstance(result, Skipped):
-            self._skipped.append(result.to_json())
+            self._skipped.append(schema.to_json(result))
             return
         is_video = isinstance(result, VideoPrediction)
         kind, file = ("videos", self._videos) if is_video else ("faces", self._file)
-        file.write(self._separators[kind] + _dump(result.to_json()))
+        file.write(self._separators[kind] + _dump(schema.to_json(result)))
         self._separators[kind] = ",\n"
 
     def close(self) -> None:

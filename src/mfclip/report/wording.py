@@ -1,125 +1,303 @@
-"""What every report says, in plain words and as data: the HTML page and the PDF draw the same."""
+"""How things are said: every word of the report and the page, in five languages, in one file.
+
+``words.json`` holds all strings by key, with the languages beside each other. Python, the templates
+and the page's scripts take them from there, so that no two of them can say it differently.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import platform
-from collections import Counter
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from mfclip.card import Bands, Share, Verdict
-from mfclip.labels import MANIPULATIONS
-from mfclip.predict.kinds import REMARK, describe_kinds
-from mfclip.predict.prediction import Failure, Kind, Prediction
-from mfclip.predict.verdict import error_rows, percent
-from mfclip.predict.video_prediction import VideoPrediction
-from mfclip.runtime.provenance import provenance
+from mfclip.card import Bands, KindShare, Share, Verdict
+from mfclip.labels import LEVELS
+from mfclip.predict.prediction import Kind, Prediction
+
+Language: TypeAlias = Literal["en", "de", "es", "fr", "zh"]
+
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 Rows: TypeAlias = list[tuple[str, str]]
+"""Terms and what is said of them."""
+
+KNOWN_SPLITS = frozenset({"test", "test_unseen"})
+"""Splits that the words describe; others go by their names."""
 
 LEAST_SHARE = 0.005
-"""Kinds with a smaller share are not named."""
+"""Kinds with a smaller share are not named: they would read as 0%."""
 
-WARNING = (
-    "A score is what one statistical model makes of the pixels. It can be wrong in both "
-    "directions, more so on forgeries, cameras and compression it was not trained on."
-)
-"""What stands at the head of every report, after the words "Evidence, not proof"."""
-
-VERDICT_WORDS: dict[Verdict, str] = {
-    "fake": "called fake",
-    "uncertain": "uncertain",
-    "real": "called real",
-}
-"""A verdict as a reader gets it: the model's call, not a fact."""
-
-READING: Rows = [
-    (
-        "Score",
-        "from 0 to 1, how strongly the model takes the face for a forgery. The scale below it "
-        "shows which scores are called real, which decide nothing, and which are called fake.",
-    ),
-    (
-        "Uncertain",
-        "the model cannot tell. Take it as no result, not as a weak yes or no.",
-    ),
-    (
-        "Video",
-        "faces are followed through evenly spaced frames. The score is the mean over the frames of "
-        "the most suspect face that is seen long enough. The verdict's limits were chosen on "
-        "single pictures.",
-    ),
-    (
-        "Heat map",
-        "bright where the pixels raised this face's score most. It says where, not how much: a "
-        "face called real has a brightest place, too. It is not an outline of a forgery.",
-    ),
-    (
-        "Richest patch",
-        "the part with the most texture, where a generator's traces show best. The model looks at "
-        "its noise beside the whole face. It is not where a forgery was found.",
-    ),
-    (
-        "Noise",
-        "what is left of the patch after the model's three high-pass filters (SRM), averaged and "
-        "stretched for viewing: grey is none, white and black are the strongest the model sees.",
-    ),
-    (
-        "Kind",
-        "how similar the face is to each kind of face the model was taught, real ones among them. "
-        f"Share: of the similarity to all of them. Cosine: to the nearest one, 1 = alike. {REMARK}",
-    ),
-]
-"""How to read a report: terms and what they mean."""
+MOST_KINDS = 3
+"""Kinds that are named on one level."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts results, to say in one sentence what came out.
+@cache
+def _table() -> dict[str, dict[str, str]]:
+    table: dict[str, dict[str, str]] = json.loads(
+        files("mfclip.report").joinpath("words.json").read_text("utf-8")
+    )
+    return table
 
-    Attributes:
-        faces: verdict to the number of faces in pictures.
-        videos: verdict to the number of videos.
-        failures: files that could not be judged.
+
+class Words:
+    """The words of one language.
+
+    Example:
+        >>> Words()("score.told", score="0.93")
+        'score 0.93'
+        >>> Words("de").count("face", 2)
+        '2 Gesichter'
     """
 
-    faces: Counter[Verdict] = field(default_factory=Counter)
-    videos: Counter[Verdict] = field(default_factory=Counter)
-    failures: list[Failure] = field(default_factory=list)
+    def __init__(self, language: Language = "en") -> None:
+        self.language = language
 
-    def add(self, result: Prediction | VideoPrediction | Failure) -> None:
-        """Count one result."""
-        if isinstance(result, Failure):
-            self.failures.append(result)
-        else:
-            counts = self.faces if isinstance(result, Prediction) else self.videos
-            counts[result.verdict] += 1
+    def __call__(self, key: str, /, **values: object) -> str:
+        """Return a string with its gaps filled."""
+        return _table()[key][self.language].format(**values)
 
-    def summary(self, num_faces: int, num_videos: int) -> str:
-        """Say what came out, and how many faces and videos of it a report shows."""
-        judged, filmed = self.faces.total(), self.videos.total()
-        text = _count("video", self.videos) if filmed else ""
-        if judged or not filmed:
-            text += _count("face", self.faces)
-        if failed := len(self.failures):
-            text += f"{failed} {'file' if failed == 1 else 'files'} could not be judged. "
-        if judged > num_faces:
-            text += f"This report shows the first {num_faces} faces. "
-        if filmed > num_videos:
-            text += f"It shows the first {num_videos} videos."
-        return text.rstrip()
+    def all(self, *parts: str) -> dict[str, str]:
+        """Return the strings whose keys begin with one of some words, their gaps left open."""
+        return {
+            key: texts[self.language]
+            for key, texts in _table().items()
+            if key.partition(".")[0] in parts
+        }
+
+    def count(self, noun: str, number: int) -> str:
+        """Write a number of things, e.g. of `face`, `video` or `frame`."""
+        return self(f"{noun}.{'one' if number == 1 else 'many'}", number=number)
+
+    def number(self, value: float, decimals: int = 3) -> str:
+        """Write a number; scores have three decimals in every form of the answer."""
+        return f"{value:.{decimals}f}".replace(".", self("number.decimal"))
+
+    def percent(self, share: float) -> str:
+        """Write a share; below 10% with one decimal.
+
+        Example:
+            >>> [Words().percent(share) for share in (0.0, 0.0855, 0.3, 0.09)]
+            ['0%', '8.6%', '30%', '9%']
+        """
+        value = 100 * share
+        text = f"{value:.1f}".removesuffix(".0") if 0 < value < 10 else f"{value:.0f}"  # noqa: PLR2004
+        return self("number.percent", number=text.replace(".", self("number.decimal")))
+
+    def range(self, share: Share | None) -> str:
+        """Write a measured share with its 95% interval, as far as both are known."""
+        if share is None or share.value is None:
+            return self("number.unknown")
+        if share.low is None or share.high is None:
+            return self.percent(share.value)
+        ends = {"low": self.percent(share.low), "high": self.percent(share.high)}
+        return self("number.range", value=self.percent(share.value), **ends)
+
+    def clock(self, seconds: float, decimals: int = 1) -> str:
+        """Write a time as a player shows it.
+
+        Example:
+            >>> Words().clock(3.21), Words().clock(59.96), Words().clock(3725.5, 0)
+            ('0:03.2', '1:00.0', '1:02:06')
+        """
+        ticks = 10**decimals
+        total, part = divmod(int(seconds * ticks + 0.5), ticks)
+        minutes, rest = divmod(total, 60)
+        hours, minutes = divmod(minutes, 60)
+        text = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return f"{text}.{part:0{decimals}d}" if decimals else text
+
+    def kind(self, name: str) -> str:
+        """Write the name of a kind of forgery; generators keep theirs."""
+        return self(f"kind.{name}") if f"kind.{name}" in _table() else name
+
+    def split(self, name: str) -> str:
+        """Say which faces a test split holds."""
+        known = name in KNOWN_SPLITS
+        return self(f"split.{name}") if known else self("split.other", name=_plain(name))
+
+    def split_row(self, name: str, *, fitted: bool) -> str:
+        """Head a row of the table of error rates."""
+        if fitted:
+            return self("row.fitted", name=_plain(name))
+        known = name in KNOWN_SPLITS
+        return self(f"row.{name}") if known else self("row.other", name=_plain(name))
+
+    def bands(self, bands: Bands, *, origin: bool = False) -> str:
+        """Say which scores get which verdict.
+
+        Args:
+            bands: of the weights or the user.
+            origin: say, too, where they come from.
+
+        Example:
+            >>> Words().bands(Bands(0.2, 0.7))
+            'Below 0.200 a face is called real, from 0.700 forged; in between it is uncertain.'
+        """
+        form = "three" if bands.allow_uncertain else "two"
+        if bands.fake_from > 1:
+            form = "never_fake"
+        ends = {"low": self.number(bands.real_below), "high": self.number(bands.fake_from)}
+        text = self(f"bands.{form}", **ends)
+        if not origin:
+            return text
+        gap = "" if self.language == "zh" else " "
+        if bands.basis == "validation" and bands.max_error is None:
+            return text
+        share = self.percent(bands.max_error or 0.0)
+        return f"{text}{gap}{self(f'bands.{bands.basis}', share=share)}"
+
+    def meaning(self, verdict: Verdict, bands: Bands) -> tuple[str, ...]:
+        """Say in sentences what a verdict is worth, by how often it erred where that was measured.
+
+        The split on which the bands were fitted is left out: it flatters.
+        """
+        told = []
+        for split, rates in bands.rates.items():
+            if split == bands.fitted_on:
+                continue
+            names = {
+                "fake": {"rate": "false_alarm"},
+                "real": {"rate": "miss"},
+                "uncertain": {"real": "uncertain_real", "fake": "uncertain_fake"},
+            }[verdict]
+            if all(
+                (share := rates.get(name)) and share.value is not None for name in names.values()
+            ):
+                shares = {gap: self.range(rates[name]) for gap, name in names.items()}
+                told.append(self(f"meaning.{verdict}", where=self.split(split), **shares))
+        if not told:
+            told.append(self("meaning.given" if bands.basis == "given" else "meaning.unknown"))
+        if verdict == "uncertain":
+            told.append(self("meaning.nothing"))
+        return tuple(told)
+
+    def warning(self, text: str) -> str:
+        """Translate a reason to trust a score less; predictions carry them in English.
+
+        Example:
+            >>> Words("de").warning("small face (40 pixels): it was enlarged, and its fine traces "
+            ...                     "are missing")
+            'kleines Gesicht (40 Pixel): Es wurde vergrößert, seine feinen Spuren fehlen'
+        """
+        for key, form in _warning_forms().items():
+            if found := form.fullmatch(text):
+                gaps = found.groupdict()
+                if "warning" in gaps:
+                    gaps["warning"] = self.warning(gaps["warning"])
+                return self(key, **gaps)
+        return text
+
+    def kind_hits(self, model: Mapping[str, Any]) -> tuple[str, ...]:
+        """Say how often the kinds that are named were right; empty where none is."""
+        tests, named = _kind_tests(model), named_levels(model)
+        told = [
+            self(
+                "kinds.hit",
+                level=self(f"level.{level}"),
+                share=self.range(share),
+                where=self.split(split),
+                chance=self.percent(share.chance),
+            )
+            for level in named
+            for split, levels in tests.items()
+            if (share := levels.get(level))
+        ]
+        told = [text[:1].upper() + text[1:] for text in told]
+        measured = {level for levels in tests.values() for level in levels}
+        left = [level for level in LEVELS if level in measured and level not in named]
+        if left:
+            names = (self(f"level.{level}") for level in left)
+            told.append(self("kinds.left_out", levels=self("number.and").join(names)))
+        return tuple(told)
 
 
-def _count(name: str, counts: Counter[Verdict]) -> str:
-    total = counts.total()
-    return (
-        f"{total} {name}{'s' * (total != 1)} judged: {counts['fake']} called fake, "
-        f"{counts['uncertain']} uncertain, {counts['real']} called real. "
+@cache
+def _warning_forms() -> dict[str, re.Pattern[str]]:
+    """How each warning reads in English, with its gaps named."""
+    forms = {}
+    for key, texts in _table().items():
+        if key.startswith("warning."):
+            parts = re.split(r"\{(\w+)\}", texts["en"])
+            parts[::2] = map(re.escape, parts[::2])
+            parts[1::2] = (f"(?P<{name}>.+?)" for name in parts[1::2])
+            forms[key] = re.compile("".join(parts), re.DOTALL)
+    return forms
+
+
+def best_language(accepted: str) -> Language:
+    """Choose the language that a browser's ``Accept-Language`` header likes best; else English.
+
+    Example:
+        >>> best_language("pt, de-AT;q=0.8, en;q=0.9, fr;q=0")
+        'en'
+        >>> best_language("zh-TW,zh;q=0.9")
+        'zh'
+    """
+    wanted: list[tuple[float, int, Language]] = []
+    for place, entry in enumerate(accepted.split(",")):
+        name, _, more = entry.partition(";")
+        found = re.fullmatch(r"\s*q\s*=\s*(\d(?:\.\d{0,3})?)\s*", more)
+        quality = float(found[1]) if found else 1.0
+        code = name.strip().lower().partition("-")[0]
+        wanted += [(-quality, place, one) for one in LANGUAGES if one == code and quality > 0]
+    return min(wanted)[2] if wanted else "en"
+
+
+def named_levels(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Levels whose kinds are worth naming: right more often than a guess wherever measured.
+
+    "More often" means that the lower end of the 95% interval lies above the share that guessing
+    gets; the split on which the weights were chosen does not count.
+
+    Args:
+        model: facts about the weights; its ``kinds`` was written by ``mfclip release``.
+
+    Example:
+        >>> good = {"value": 0.5, "low": 0.4, "high": 0.6, "chance": 0.3, "faces": 90}
+        >>> poor = {**good, "low": 0.2}
+        >>> named_levels({"kinds": {"test": {"family": poor, "generator": good}}})
+        ('generator',)
+    """
+    tests = _kind_tests(model).values()
+    return tuple(
+        level
+        for level in LEVELS
+        if any(level in levels for levels in tests)
+        and all(_beats_a_guess(levels[level]) for levels in tests if level in levels)
     )
+
+
+def _beats_a_guess(share: KindShare) -> bool:
+    return share.low is not None and share.low > share.chance
+
+
+def _kind_tests(model: Mapping[str, Any]) -> dict[str, dict[str, KindShare]]:
+    """How often kinds were named rightly, without the split on which the weights were chosen."""
+    return {
+        split: {level: KindShare(**share) for level, share in levels.items()}
+        for split, levels in model.get("kinds", {}).items()
+        if split != model.get("fitted_on")
+    }
+
+
+def likely_kinds(prediction: Prediction, model: Mapping[str, Any]) -> dict[str, tuple[Kind, ...]]:
+    """Return the nearest kinds of a face called fake, on the levels of `named_levels`."""
+    if prediction.verdict != "fake":
+        return {}
+    found = {
+        level: tuple(
+            kind
+            for kind in prediction.kinds.get(level, ())[:MOST_KINDS]
+            if kind.probability >= LEAST_SHARE
+        )
+        for level in named_levels(model)
+    }
+    return {level: kinds for level, kinds in found.items() if kinds}
 
 
 def printable(text: str) -> str:
@@ -134,126 +312,5 @@ def short_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def name_of(prediction: Prediction, number: int) -> str:
-    """Return a file's name to stand as heading."""
-    return printable(Path(prediction.path).name) if prediction.path else f"picture {number}"
-
-
-def words(kind: Kind) -> str:
-    """Return a kind's name as people write it."""
-    if kind.name == "gan":
-        return "GAN"
-    return kind.name.replace("_", " ") if kind.name in MANIPULATIONS else kind.name
-
-
-def kind_rows(prediction: Prediction) -> Rows:
-    """List at most three kinds a level, none that would read as 0%; empty unless called fake."""
-    if prediction.verdict != "fake":
-        return []
-    rows = []
-    for level, kinds in prediction.kinds.items():
-        likely = [kind for kind in kinds[:3] if kind.probability >= LEAST_SHARE]
-        if level != "label" and likely:
-            rows.append((level, ", ".join(map(_share, likely))))
-    return rows
-
-
-def _share(kind: Kind) -> str:
-    cosine = "" if kind.similarity is None else f" (cosine {kind.similarity:.2f})"
-    return f"{words(kind)} {kind.probability:.0%}{cosine}"
-
-
-def explain_verdict(verdict: Verdict, bands: Bands) -> str:
-    """Say what a verdict is worth, by how often it erred where that was measured."""
-    if verdict == "uncertain":
-        return "The model cannot tell: this score decides nothing."
-    name = "false_alarm" if verdict == "fake" else "miss"
-    who = "real faces" if verdict == "fake" else "forgeries"
-    measured = {split: rates for split, rates in bands.rates.items() if split != bands.fitted_on}
-    known = [(split, rates[name]) for split, rates in measured.items() if rates.get(name)]
-    if not known:
-        return "How often such a verdict errs was not measured."
-    where = " and ".join(f"{percent(rate)} ({split})" for split, rate in known)
-    return f"How often that errs: in tests, {where} of the {who} were called {verdict}, too."
-
-
-def file_rows(prediction: Prediction, number: int) -> Rows:
-    """List what identifies a file: name, size, hash, and the face in it."""
-    path, face = prediction.path, prediction.face
-    rows = [("File", printable(short_path(path)) if path else f"picture {number}")]
-    size = f"{prediction.width} x {prediction.height} pixels"
-    if path and (count := _num_bytes(path)) is not None:
-        size += f", {count:,} bytes"
-    rows.append(("Size", size))
-    if face:
-        place = f"{face.width} x {face.height} pixels, at {face.left}, {face.top}"
-        rows.append(("Face", f"{place} from the upper left corner"))
-    if prediction.sha256:
-        rows.append(("SHA-256", prediction.sha256))
-    return rows
-
-
-def _num_bytes(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return None
-
-
-def limit_rows(model: Mapping[str, Any]) -> Rows:
-    """Say what the weights were trained on, what they cannot do, and who may use them."""
-    trained_on = model.get("trained_on") or "the weights do not say what they were trained on"
-    rows = [("Trained on", str(trained_on))]
-    if kinds := describe_kinds(model):
-        rows.append(("Kinds of forgery", kinds))
-    named = {"limits": "Known limits", "licence": "Licence of the weights"}
-    return rows + [(label, str(model[key])) for key, label in named.items() if model.get(key)]
-
-
-def error_table(model: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Return the splits on which errors were measured, and rows of words and cells.
-
-    The verdict's rates come first, then the AUC; both lists are empty if nothing was measured.
-    """
-    bands = Bands(**model["verdict"])
-    rows = error_rows(bands)
-    areas = {
-        split: Share(**figures["auc"])
-        for split, figures in model.get("metrics", {}).items()
-        if "auc" in figures
-    }
-    splits = list(dict.fromkeys([*bands.rates, *areas]))
-    rows = [(label, [*cells, *["-"] * (len(splits) - len(cells))]) for label, cells in rows]
-    auc = [percent(areas.get(split), missing="-") for split in splits]
-    if any(cell != "-" for cell in auc):
-        rows.append(("A forgery scores above a real face (AUC)", auc))
-    return (splits if rows else []), rows
-
-
-def origin_rows(model: Mapping[str, Any], since: datetime) -> Rows:
-    """Say when, how and with what was judged.
-
-    Args:
-        model: from `mfclip.predict.predictor.Predictor.describe`.
-        since: when the judging began.
-    """
-    made = provenance()
-    now = datetime.now(UTC)
-    how = "the whole picture" if model.get("faces") == "whole" else "the faces found in the picture"
-    rows = [
-        ("Judged", f"{since:%Y-%m-%d %H:%M:%S} to {now:%Y-%m-%d %H:%M:%S} UTC"),
-        ("What was judged", how),
-        ("Verdict", Bands(**model["verdict"]).explain()),
-        (
-            "Software",
-            f"mfclip {made.mfclip}, Python {platform.python_version()}, torch {made.torch}",
-        ),
-    ]
-    rows += [("Commit", made.commit)] if made.commit else []
-    if "engine" in model:
-        rows.append(("Engine", f"{model['engine']}, {model.get('precision', 'fp32')}"))
-    if model.get("jpeg_quality"):
-        how = f"as JPEG of quality {model['jpeg_quality']}, like the training faces"
-        rows.append(("Faces saved", f"{how}, before they were judged"))
-    named = {"weights": "Weights", "weights_sha256": "SHA-256 of weights"}
-    return rows + [(label, str(model[key])) for key, label in named.items() if key in model]
+def _plain(name: str) -> str:
+    return name.replace("_", " ")

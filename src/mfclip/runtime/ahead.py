@@ -7,10 +7,10 @@ import threading
 from collections.abc import Generator
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-def read_ahead(source: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
+def read_ahead(source: Generator[_T, None, None], depth: int) -> Generator[_T, None, None]:
     """Yield what `source` yields, in its order; its errors arrive in their place.
 
     Leaving the iteration early ends the thread and closes `source`.
@@ -23,7 +23,7 @@ def read_ahead(source: Generator[T, None, None], depth: int) -> Generator[T, Non
         >>> list(read_ahead((n * n for n in range(3)), 2))
         [0, 1, 4]
     """
-    ready: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(depth)
+    ready: queue.Queue[tuple[_T] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
     def fill() -> None:
@@ -50,7 +50,7 @@ def read_ahead(source: Generator[T, None, None], depth: int) -> Generator[T, Non
         thread.join()
 
 
-def _put(ready: queue.Queue[T], item: T, stop: threading.Event) -> None:
+def _put(ready: queue.Queue[_T], item: _T, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             ready.put(item, timeout=0.1)

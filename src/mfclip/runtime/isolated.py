@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mfclip.runtime.pipe import MAX_BYTES, receive, send
+from mfclip.runtime.pipe import MAX_PART_BYTES, receive, send
 
 PATIENCE_SECONDS = 5.0
 """For a process that was ended to go."""
@@ -103,7 +103,7 @@ class IsolatedProcess:
                 check()
                 if time.monotonic() >= end:
                     raise TimeLimitError(f"it took longer than {seconds:g} seconds")
-            return self._line.recv_bytes(MAX_BYTES)
+            return self._line.recv_bytes(MAX_PART_BYTES)
 
         try:
             send(self._line, header, *arrays)

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from mfclip.errors import MfclipError
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, items done, items in all)."""
@@ -27,14 +27,14 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def map_parallel(
-    function: Callable[[T], R],
-    items: Sequence[T],
+    function: Callable[[_T], _R],
+    items: Sequence[_T],
     *,
     workers: int = 0,
     chunk: int = CHUNK,
     stage: str = "reading",
     progress: Progress = silent,
-) -> Iterator[R]:
+) -> Iterator[_R]:
     """Yield ``function(item)`` in the order of `items`.
 
     At most four chunks a process are under way, so memory does not grow with the number of items.
@@ -64,8 +64,8 @@ def map_parallel(
 
 
 def _chunks(
-    function: Callable[[T], R], items: Sequence[T], workers: int, size: int
-) -> Iterator[list[R]]:
+    function: Callable[[_T], _R], items: Sequence[_T], workers: int, size: int
+) -> Iterator[list[_R]]:
     chunks = (items[start : start + size] for start in range(0, len(items), size))
     if workers < 1 or len(items) <= size:
         yield from (_call(function, chunk) for chunk in chunks)
@@ -74,7 +74,7 @@ def _chunks(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
-        running: deque[Future[list[R]]] = deque(
+        running: deque[Future[list[_R]]] = deque(
             pool.submit(_call, function, chunk) for chunk in islice(chunks, 4 * workers)
         )
         while running:
@@ -89,5 +89,5 @@ def _chunks(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _call(function: Callable[[T], R], chunk: Sequence[T]) -> list[R]:
+def _call(function: Callable[[_T], _R], chunk: Sequence[_T]) -> list[_R]:
     return [function(item) for item in chunk]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_BYTES = 1 << 30
+MAX_PART_BYTES = 1 << 30
 """Of a part of a message; more is taken for damage."""
 
 TYPES = ("float32", "int64", "uint8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -56,7 +57,7 @@ def provenance() -> Provenance:
         python=platform.python_version(),
         commit=commit(Path(__file__)),
         processor=_processor(),
-        cores=_cores(),
+        cores=usable_cores(),
         accelerators=tuple(torch.cuda.get_device_name(i) for i in gpus),
         system=f"{platform.system()} {platform.machine()}",
     )
@@ -93,7 +94,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Count the logical cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

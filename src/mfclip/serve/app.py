@@ -6,32 +6,37 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi import Path as Place
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.staticfiles import StaticFiles
 
 from mfclip import __version__
+from mfclip.predict.schema import Document
+from mfclip.report.report import describe_model
+from mfclip.report.wording import Words, best_language
+from mfclip.runtime.page import render_page
 from mfclip.serve.guard import Access, Guard
 from mfclip.serve.jobs import Job, Status
 from mfclip.serve.media import recognise
 from mfclip.serve.problem import PROBLEM_TYPE, Problem, answer_problems
-from mfclip.serve.schema import (
-    FORM,
-    Document,
-    Health,
-    JobDocument,
-    Models,
-)
+from mfclip.serve.schema import FORM, Health, JobDocument, Models
 from mfclip.serve.service import Service
 from mfclip.serve.upload import Upload
 
 PAGE = Path(str(files("mfclip.serve").joinpath("page")))
+
+PAGE_WORDS = (
+    "card", "error", "face", "file", "film", "key", "minute", "number", "page", "score",
+    "second", "short", "verdict",
+)  # fmt: skip
+"""Parts of the words that the scripts of the page use."""
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 """Content-Security-Policy of a report, which holds its own style and pictures and no script."""
@@ -68,7 +73,11 @@ def create_app(service: Service, access: Access | None = None) -> Guard:
     answer_problems(app, routes.routes)
     app.include_router(routes)
     if PAGE.is_dir():
-        app.mount("/page", StaticFiles(directory=PAGE))
+        styles: list[str | tuple[str, str]] = [
+            ("mfclip.runtime", "style"),
+            ("mfclip.report", "style"),
+        ]
+        app.mount("/page", StaticFiles(directory=PAGE, packages=styles))
     return Guard(app, access, service.metrics)
 
 
@@ -84,11 +93,19 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 @routes.get("/", include_in_schema=False)
-async def show_page() -> FileResponse:
-    """The page for people."""
-    if not (PAGE / "index.html").is_file():
-        raise Problem(404, "not_found", "this installation holds no page; the interface is /v1")
-    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+def show_page(request: Request) -> Response:
+    """The page for people, in the language their browser prefers."""
+    words = _words(request)
+    page = render_page(
+        "index.html", "mfclip.serve", "mfclip.report",
+        say=words, language=words.language, texts=words.all(*PAGE_WORDS), version=__version__,
+    )  # fmt: skip
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language"}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _words(request: Request) -> Words:
+    return Words(best_language(request.headers.get("accept-language", "")))
 
 
 @routes.post(
@@ -110,6 +127,7 @@ async def predict(request: Request) -> Response:
     service: Service = request.app.state.service
     service.check_room()  # before the picture is sent in vain
     upload = await service.uploads.receive(request)
+    upload = replace(upload, language=_words(request).language)
     try:
         kind = recognise(upload.path)
         if kind == "video" or _wants_job(request, upload):
@@ -221,7 +239,7 @@ async def show_frame(request: Request, job: JobId, index: Annotated[int, Place(g
 async def show_health(request: Request) -> Response:
     """Say whether it judges."""
     service: Service = request.app.state.service
-    document = {
+    document: Health = {
         "status": "ok" if service.is_alive else "stopping",
         "version": __version__,
         "key_needed": request.app.state.access.key is not None,
@@ -234,7 +252,24 @@ async def show_models(request: Request) -> Response:
     """Say what judges, how often it errs, and what this server takes on."""
     service: Service = request.app.state.service
     server = dataclasses.asdict(service.limits)
-    return JSONResponse({"models": [service.predictor.describe()], "server": server})
+    document: Models = {"models": [service.predictor.describe()], "server": server}
+    return JSONResponse(document)
+
+
+@routes.get(
+    "/v1/models/about",
+    response_class=Response,
+    responses={
+        200: {"description": "the same for people", "content": {"text/html": {}}},
+        **_problems(),
+    },
+)
+def show_about(request: Request) -> Response:
+    """Say how to read a verdict and what the limits of the model are, as a piece of a page."""
+    service: Service = request.app.state.service
+    about = describe_model(service.predictor.describe(), _words(request))
+    headers = {"Vary": "Accept-Language"}
+    return Response(about, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @routes.get(

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from mfclip.media.transforms import Pixels
 from mfclip.predict.prediction import Prediction
-from mfclip.report.views import noise_picture
-
-QUALITY = 90
+from mfclip.report.views import encode, noise_picture, to_url
 
 
 def show_evidence(prediction: Prediction, heat_map: Pixels | None) -> dict[str, Any]:
@@ -40,10 +33,4 @@ def show_evidence(prediction: Prediction, heat_map: Pixels | None) -> dict[str, 
 
 def embed(pixels: Pixels, *, lossless: bool = False) -> str:
     """Return RGB pixels as a data URI: JPEG, or grey PNG where every value counts."""
-    image, buffer = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
-    if lossless:
-        image.convert("L").save(buffer, "PNG", optimize=True)
-    else:
-        image.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return to_url(encode(pixels, lossless=lossless), "png" if lossless else "jpeg")

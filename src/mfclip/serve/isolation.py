@@ -23,7 +23,7 @@ from mfclip.runtime.isolated import (
     CrashError,
     TimeLimitError,
 )
-from mfclip.runtime.pipe import MAX_BYTES, receive, send
+from mfclip.runtime.pipe import MAX_PART_BYTES, receive, send
 from mfclip.serve import image_process, video_process
 
 
@@ -53,7 +53,8 @@ def judge_isolated(
 
     Args:
         predictor: its engine, card and bands are used.
-        task: ``path``, ``whole``, ``frames``, ``max_pixels``, ``max_seconds``.
+        task: ``path``, ``whole``, ``frames``, ``max_pixels``, ``max_seconds``; ``name`` and
+            ``language`` for the report.
         check: called several times a second; what it raises ends the other process.
         progress: told the frames looked at, and how many there will be.
 
@@ -130,7 +131,7 @@ class Worker:
 
         def read() -> bytes:
             wait()
-            return self._line.recv_bytes(MAX_BYTES)
+            return self._line.recv_bytes(MAX_PART_BYTES)
 
         def wait() -> None:
             check()

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 from mfclip.serve.limits import Limits
 from mfclip.serve.media import MediaKind
 from mfclip.serve.problem import Problem, busy
+from mfclip.serve.schema import JobDocument
 from mfclip.serve.upload import Upload
 
 Status: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -149,7 +150,7 @@ class Job:
         finally:
             self._followers -= 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JobDocument:
         """Return the job as the interface shows it."""
         own = f"/v1/jobs/{self.id}"
         done, total = self.progress

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from html import escape
 
 from mfclip.errors import InputError, WeightsError
 from mfclip.media.transforms import Pixels
@@ -19,6 +17,7 @@ from mfclip.predict.prediction import Failure, Prediction
 from mfclip.predict.predictor import Predictor
 from mfclip.report.report import Report
 from mfclip.report.results import to_json
+from mfclip.report.wording import Words
 from mfclip.runtime.isolated import CrashError
 from mfclip.serve.evidence import embed, show_evidence
 from mfclip.serve.isolation import judge_isolated
@@ -94,10 +93,9 @@ class Judge:
                 entry["evidence"] = show_evidence(prediction, shown)
         if not report:
             return Outcome(document)
-        page = Report(predictor.describe())
+        page = Report(predictor.describe(), words=Words(upload.language))
         for prediction, shown in zip(predictions, heat, strict=True):
-            page.show_heat = None if shown is None else partial(_take, shown)
-            page.add(prediction)
+            page.add(prediction, name=upload.name, heat=shown)
         return Outcome(document, page.render().encode("utf-8", "replace"))
 
     def judge_video(
@@ -115,6 +113,8 @@ class Judge:
         """
         task = {
             "path": os.fspath(upload.path),
+            "name": upload.name,
+            "language": upload.language,
             "whole": upload.options.whole,
             "frames": self.limits.max_frames,
             "max_pixels": self.limits.max_pixels,
@@ -129,7 +129,7 @@ class Judge:
             raise Problem(422, "unreadable", detail) from None
         document = to_json([], self._predictor(upload).describe())
         document["videos"] = [{**judged.video, "path": upload.name}]
-        return Outcome(document, _rename(judged.report, upload), judged.frames)
+        return Outcome(document, judged.report.encode(), judged.frames)
 
     def _predictor(self, upload: Upload) -> Predictor:
         if not upload.options.whole:
@@ -160,17 +160,6 @@ class Judge:
             maps += [overlay(*pair) for pair in zip(part, heat, strict=True)]
             now = time.monotonic()
         return maps
-
-
-def _take(shown: Pixels, _: Pixels) -> Pixels:
-    return shown
-
-
-def _rename(page: str, upload: Upload) -> bytes:
-    """Put the sender's name of the file in the place of ours, which stands nowhere else."""
-    for ours in (escape(os.fspath(upload.path)), upload.path.name):
-        page = page.replace(ours, escape(upload.name))
-    return page.encode()
 
 
 def refuse(error: str, upload: Upload) -> Problem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Route
+
+from mfclip.serve.schema import ProblemDocument
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -38,7 +39,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         self.detail = detail
         self.headers = dict(headers or {})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ProblemDocument:
         """Return the document."""
         return {
             "type": "about:blank",

@@ -18,6 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from mfclip.report.wording import Language
 from mfclip.serve.limits import Limits
 from mfclip.serve.problem import Problem, busy
 
@@ -71,11 +72,13 @@ class Upload:
         path: under a name of ours.
         name: what the sender called it; for showing only.
         options: what is wanted.
+        language: of the report, as the sender's browser prefers.
     """
 
     path: Path
     name: str
     options: Options
+    language: Language = "en"
 
     def delete(self) -> None:
         """Delete the file and its folder; twice does no harm."""

@@ -26,9 +26,11 @@ from mfclip.media.transforms import Pixels
 from mfclip.media.video import VideoInfo, probe, scan
 from mfclip.predict.faces import Crop, DetectedFaces, FaceFinder, WholePicture
 from mfclip.predict.predictor import Predictor
+from mfclip.predict.schema import to_json
 from mfclip.predict.video import judge_video, look_closer
 from mfclip.predict.video_prediction import VideoPrediction
 from mfclip.report.report import Report
+from mfclip.report.wording import Language, Words
 from mfclip.runtime.isolated import limit_process
 from mfclip.runtime.pipe import receive, send
 
@@ -113,14 +115,14 @@ def main(line: Connection) -> None:
         predictor, finder = prepare(line, task)
         video = judge(line, task, predictor)
         frames = tuple(finder.frames)
-        report = write_report(predictor, video)
+        report = write_report(predictor, video, task["name"], task["language"])
     except InputError as error:
         send(line, {"kind": "refused", "error": str(error)})
         return
     except Exception:  # damaged files raise errors of every kind
         send(line, {"kind": "refused", "error": "the video is damaged; get it anew"})
         return
-    found = {"video": video.to_json(), "judged": list(video.judged), "report": report}
+    found = {"video": to_json(video), "judged": list(video.judged), "report": report}
     send(line, {"kind": "done", **found}, *frames)
 
 
@@ -156,14 +158,19 @@ def judge(line: Connection, task: dict[str, Any], predictor: Predictor) -> Video
     )
 
 
-def write_report(predictor: Predictor, video: VideoPrediction) -> str:
+def write_report(
+    predictor: Predictor, video: VideoPrediction, name: str, language: Language
+) -> str:
     """Return the page on a video.
 
-    Raises:
-        InputError: its most suspect moments cannot be decoded again.
+    Args:
+        predictor: what judged.
+        video: what it found.
+        name: of the file, as its sender called it.
+        language: of the page.
     """
-    page = Report(predictor.describe())
-    page.add_video(video, look_closer(predictor, video, video.moments))
+    page = Report(predictor.describe(), words=Words(language))
+    page.add_video(video, look_closer(predictor, video, video.moments), name=name)
     return page.render()
 
 

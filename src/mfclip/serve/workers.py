@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from mfclip.media.images import BYTES_PER_PIXEL
 from mfclip.predict.face_reader import FaceReader, FoundFace
 from mfclip.predict.prediction import Box
 from mfclip.runtime.isolated import POLL_SECONDS, CrashError, TimeLimitError
+from mfclip.runtime.provenance import usable_cores
 from mfclip.serve import image_process
 from mfclip.serve.isolation import Worker
 
@@ -56,7 +56,7 @@ class Workers:
         count: int | None = None,
         seconds: float = IMAGE_SECONDS,
     ) -> None:
-        self.count = count or min(8, max(2, _num_cores()))
+        self.count = count or min(8, max(2, usable_cores()))
         self._reader = reader
         self._max_pixels = max_pixels
         self._seconds = seconds
@@ -187,8 +187,3 @@ def _read_face(entry: dict[str, Any]) -> FoundFace:
     lists: dict[str, Any] = {name: tuple(entry.pop(name)) for name in ("warnings", "void", "poor")}
     box = entry.pop("box")
     return FoundFace(box=Box(**box) if box else None, **lists, **entry)
-
-
-def _num_cores() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

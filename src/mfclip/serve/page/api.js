@@ -1,13 +1,11 @@
 // Talks to the service this page came from, and to nothing else. docs/serve.md describes the routes.
 
 const ATTEMPTS = 20; // of a request that the service is too busy for
-const LOST = "the service does not answer; is mfclip serve still running?";
-const UNSENT = "the file could not be sent; has it been moved, or has the service stopped?";
 
 let key = ""; // in memory only: gone with the page
 let askForKey = async () => null;
 
-/** What went wrong, in words for the person at the screen; `code` is for programs. */
+/** What went wrong: the service's own words, and a `code` that the page has words for. */
 export class Problem extends Error {
   constructor(message, code = "", status = 0) {
     super(message);
@@ -24,7 +22,7 @@ export function setKeyPrompt(prompt) {
 export async function ask(path, { signal, onWait, ...options } = {}) {
   return persist(async () => {
     const response = await fetch(path, { ...options, signal, headers: headers() }).catch((error) => {
-      throw error.name === "AbortError" ? error : new Problem(LOST, "lost");
+      throw error.name === "AbortError" ? error : new Problem("", "lost");
     });
     if (!response.ok) throw await problemOf(response.status, await response.text(), response.headers);
     return response;
@@ -38,7 +36,7 @@ export async function ask(path, { signal, onWait, ...options } = {}) {
 export async function send(file, fields, { signal, onSent, onWait }) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
-  form.append("file", file, file.name || "pasted picture");
+  form.append("file", file, file.name || "picture");
   return persist(() => post("v1/predictions", form, { signal, onSent }), { signal, onWait });
 }
 
@@ -56,7 +54,7 @@ export async function follow(job, { signal, onChange }) {
     }
   }
   if (job.status === "failed") throw new Problem(job.error.detail, job.error.code, job.error.status);
-  if (job.status === "cancelled") throw new Problem("it was cancelled", "cancelled");
+  if (job.status === "cancelled") throw new Problem("", "stopping");
   return job;
 }
 
@@ -117,7 +115,7 @@ function post(path, form, { signal, onSent }) {
     }
     request.upload.onprogress = (event) => onSent?.(event.loaded / event.total);
     request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
-    request.onerror = () => reject(new Problem(UNSENT, "lost"));
+    request.onerror = () => reject(new Problem("", "unsent"));
     request.onload = async () => {
       const said = { get: (name) => request.getResponseHeader(name) };
       if (request.status < 300) resolve(JSON.parse(request.responseText));

@@ -7,34 +7,24 @@ export function make(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** Make an SVG element; numbers in the attributes are written with two decimals. */
+/** Make an SVG element. */
 export function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** One of the symbols of index.html. Beside words only, hence hidden from screen readers. */
+/** One of the marks that the page brings along. Beside words only, hence hidden from screen readers. */
 export function icon(name) {
-  return draw("svg", { class: `icon icon-${name}`, "aria-hidden": "true" },
-    draw("use", { href: `#icon-${name}` }));
+  return document.querySelector(`#icons [data-icon=${name}]`).firstElementChild.cloneNode(true);
+}
+
+/** A verdict as mark, words and colour; the mark's shape tells it without colour. */
+export function verdictLabel(verdict, text) {
+  return make("span", { class: `verdict ${verdict}` }, icon(verdict), text);
 }
 
 /** A push button; it must say `type`, or it would send a form. */
 export function button(text, onclick, attributes = {}) {
   return make("button", { type: "button", class: "button", onclick, ...attributes }, text);
-}
-
-/** Put a box given in percent of its parent in place. Through CSSOM, which the CSP allows. */
-export function place(element, sides) {
-  for (const [side, percent] of Object.entries(sides)) {
-    element.style.setProperty(side, `${percent.toFixed(3)}%`);
-  }
-  return element;
-}
-
-/** The sides of a box in pixels as percent of what it lies in. */
-export function percents({ left, top, right, bottom }, width, height) {
-  return { left: (100 * left) / width, top: (100 * top) / height,
-    width: (100 * (right - left)) / width, height: (100 * (bottom - top)) / height };
 }
 
 /** Save a blob under a name, as a click on a link does. */
@@ -48,7 +38,7 @@ export function save(blob, name) {
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-    return;
+    return true;
   } catch { /* plain http from afar, or no permission */ }
   const field = make("textarea", { class: "visually-hidden" });
   field.value = text;
@@ -56,17 +46,14 @@ export async function copy(text) {
   field.select();
   const done = document.execCommand("copy");
   field.remove();
-  if (!done) throw new Error("the browser does not let this page copy");
+  return done;
 }
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
-    else if (typeof value === "number") element.setAttribute(name, String(+value.toFixed(2)));
-    else if (value !== false && value !== null && value !== undefined) {
-      element.setAttribute(name, value);
-    }
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;

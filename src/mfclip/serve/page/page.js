@@ -2,17 +2,14 @@
 
 import * as api from "./api.js";
 import { Card } from "./card.js";
-import { icon, make } from "./dom.js";
-import { showModel } from "./model.js";
-import { verdictLabel } from "./scale.js";
-import * as words from "./words.js";
+import { icon, make, verdictLabel } from "./dom.js";
+import { VERDICTS, bytes, count, say, score, timeSpan } from "./words.js";
 
 const AT_ONCE = 2; // files sent or judged at the same time; the others wait here
 const TITLE = document.title;
 
 const $ = (id) => document.getElementById(id);
 const cards = [];
-let server = {};
 let made = 0;
 let running = 0;
 let dragDepth = 0;
@@ -20,7 +17,7 @@ let dragDepth = 0;
 /** Take files in and judge them. */
 function takeIn(files) {
   const fresh = [...files].map((file) => new Card(file, {
-    number: (made += 1), whole: $("whole").checked, server, onRemove: remove, onChange: update, say,
+    number: (made += 1), whole: $("whole").checked, onRemove: remove, onChange: update, tell,
   }));
   fresh.forEach((card) => {
     card.glance = make("li", {}, make("a", { href: `#file-${card.number}` }));
@@ -33,7 +30,7 @@ function takeIn(files) {
   refresh();
   startNext();
   $("results").scrollIntoView({ block: "start" });
-  say(`${words.count(fresh.length, "file")} taken in`);
+  tell(say("page.taken", { files: count("file", fresh.length) }));
 }
 
 function startNext() {
@@ -52,7 +49,7 @@ function remove(card) {
   cards.splice(at, 1);
   discard(card);
   refresh();
-  say(`${card.name} removed`);
+  tell(say("page.removed", { name: card.name }));
   ((cards[at] ?? cards[at - 1])?.element ?? $("files")).focus();
 }
 
@@ -65,7 +62,7 @@ function discard(card) {
 function clear() {
   cards.splice(0).forEach(discard);
   refresh();
-  say("All files removed");
+  tell(say("page.cleared"));
   $("files").focus();
 }
 
@@ -77,9 +74,9 @@ function refresh() {
   const done = cards.filter(({ summary }) => summary.state === "done");
   const open = cards.filter(({ summary }) => ["waiting", "running"].includes(summary.state)).length;
   const failed = cards.length - done.length - open;
-  const parts = words.VERDICTS.map((verdict) => [done.filter(({ summary }) => summary.verdict === verdict).length, words.short(verdict)]);
-  const told = [...parts, [failed, "not judged"], [open, "under way"]].filter(([number]) => number);
-  $("tally").textContent = `${told.map(([number, text]) => `${number} ${text}`).join(", ")}.`;
+  const parts = VERDICTS.map((verdict) => [done.filter(({ summary }) => summary.verdict === verdict).length, say(`short.${verdict}`)]);
+  const told = [...parts, [failed, say("page.failed_count")], [open, say("page.open_count")]].filter(([number]) => number);
+  $("tally").textContent = `${told.map(([number, text]) => `${number} ${text}`).join(" · ")} ·`;
   document.title = open ? `(${done.length + failed}/${cards.length}) ${TITLE}` : TITLE;
 }
 
@@ -91,7 +88,7 @@ function update(card) {
 /** Show a file small in the list; its link stays the same, so that it keeps the focus. */
 function glance({ name, summary, glance: item }) {
   const state = summary.verdict
-    ? verdictLabel(summary.verdict, `${words.short(summary.verdict)} ${words.score(summary.score)}`)
+    ? verdictLabel(summary.verdict, `${say(`short.${summary.verdict}`)} ${score(summary.score)}`)
     : make("span", { class: "soft" }, summary.state === "failed" ? icon("error") : null, summary.text);
   const picture = summary.picture
     ? make("img", { src: summary.picture, alt: "" })
@@ -104,7 +101,8 @@ function hint(text) {
   $("drop-hint").textContent = text;
 }
 
-function say(text) {
+/** Tell a screen reader. */
+function tell(text) {
   $("announce").textContent = text;
 }
 
@@ -112,7 +110,7 @@ function say(text) {
 function askForKey(wasWrong) {
   const dialog = $("key-dialog");
   $("key").value = "";
-  $("key-title").textContent = wasWrong ? "This was not the right key" : "This service asks for a key";
+  $("key-title").textContent = say(wasWrong ? "key.wrong" : "key.title");
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
@@ -140,7 +138,7 @@ function listen() {
     event.preventDefault();
     mark(-dragDepth);
     takeIn(event.dataTransfer.files);
-    if (!event.dataTransfer.files.length) hint("That was no file. Save the picture first, then drop it here.");
+    if (!event.dataTransfer.files.length) hint(say("page.no_file"));
   });
   addEventListener("pagehide", ({ persisted }) => { if (!persisted) cards.forEach((card) => card.dispose()); });
 }
@@ -153,21 +151,17 @@ function mark(step) {
 /** Say what is judged, by what and where. */
 async function introduce() {
   const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
-  if (!here) {
-    $("promise-text").textContent = `Files go to ${location.host}, are judged there, deleted at once, and sent nowhere else.`;
-  }
+  if (!here) $("promise-text").textContent = say("page.promise_there", { host: location.host });
   try {
-    const answer = await (await api.ask("v1/models")).json();
-    server = answer.server;
-    cards.forEach((card) => { card.server = server; });
-    const { version } = await (await api.ask("v1/health")).json();
-    $("origin").textContent = `mfclip ${version}`;
-    showModel(answer.models[0], $("model-facts"), $("bands"));
-    $("keep-text").textContent = `The answer stays in its memory for ${words.timeSpan(server.keep_seconds)}, or until you remove it.`;
-    hint(`or paste a picture. Up to ${words.bytes(server.max_bytes)}, videos up to ${words.timeSpan(server.max_video_seconds)}.`);
+    const { server } = await (await api.ask("v1/models")).json();
+    $("keep-text").textContent = say("page.keep", { time: timeSpan(server.keep_seconds) });
+    hint(say("page.paste_limits", { size: bytes(server.max_bytes), length: timeSpan(server.max_video_seconds) }));
+    const about = await (await api.ask("v1/models/about")).text();
+    $("about").replaceChildren(...new DOMParser().parseFromString(about, "text/html").body.children);
   } catch (error) {
-    $("model-facts").replaceChildren(make("p", { class: "failure" }, icon("error"), `The service says nothing of its model: ${error.message}.`));
+    $("about").replaceChildren(make("p", { class: "failure" }, icon("error"), say("page.silent", { reason: error.message || say("error.lost") })));
   }
+  $("about").removeAttribute("aria-busy");
 }
 
 api.setKeyPrompt(askForKey);
