@@ -149,7 +149,7 @@ def test_choices_are_the_values_of_a_setting() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.learning=1", r"unknown key 'train\.learning'; \[train\] holds epochs, .*lr, "),
+        ("train.colour=1", r"unknown key 'train\.colour'; \[train\] holds epochs, .*lr, "),
         ("trian=1", r"unknown key 'trian'; did you mean 'train'\?"),
         ("noise=1", r"did you mean 'model\.noise'\?"),
         ("batch_size=1", r"did you mean 'train\.batch_size'\?"),
