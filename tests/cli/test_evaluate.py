@@ -206,7 +206,10 @@ def test_nothing_scored_ends_with_two(data: Path, weights: Path) -> None:
 
 
 def test_place_that_cannot_be_written_is_refused_before_scoring(data: Path, weights: Path) -> None:
-    for out in ("real.png", "real.png/below"):
+    message = refusal(evaluate(weights, "--out", "real.png"), ConfigError)
+    assert message == "expected --out to be followed by a folder, but got 'real.png'"
+    (data / "file").touch()
+    for out in ("file", "real.png/below"):
         message = refusal(evaluate(weights, "--out", out), ConfigError)
         assert message.startswith(f"cannot write {out}: ")
         assert "a file, not a folder; choose another place" in message
@@ -297,4 +300,4 @@ def test_the_command_loads_nothing_heavy(command: str) -> None:
 
 def test_help_states_the_exit_status() -> None:
     text = " ".join(run("evaluate", "--help").stdout.split())
-    assert "0, everything was scored; 1, some pictures could not be scored" in text
+    assert "0, everything was scored; 1, some images could not be scored" in text
