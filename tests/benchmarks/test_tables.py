@@ -101,5 +101,5 @@ def test_the_line_of_scores_says_what_the_table_says(drawn: dict[str, str]) -> N
     rows = [line.split(" | ") for line in drawn["scores"].splitlines() if "**all**" in line]
     for _, fakes, auc, *_ in rows:
         assert f"**{auc}**" in drawn["score"]
-        assert f"({fakes} forged" in drawn["score"]
+        assert f"({int(fakes):,} forged" in drawn["score"]
     assert len(rows) == 2
