@@ -110,4 +110,5 @@ def visit(browser: Browser, live: Live, expected: str = "", **context: Any) -> I
         window.close()
     own = (live.url, "data:", f"blob:{live.url}")
     assert not [url for url in requests if not url.startswith(own)]
-    assert not [c for c in complaints if not (expected and re.search(expected, c))]
+    left = [c for c in complaints if not (expected and re.search(expected, c))]
+    assert not left, left
