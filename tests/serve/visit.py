@@ -109,6 +109,7 @@ def visit(browser: Browser, live: Live, expected: str = "", **context: Any) -> I
     finally:
         window.close()
     own = (live.url, "data:", f"blob:{live.url}")
-    assert not [url for url in requests if not url.startswith(own)]
-    left = [c for c in complaints if not (expected and re.search(expected, c))]
-    assert not left, left
+    elsewhere = [url for url in requests if not url.startswith(own)]
+    assert not elsewhere, elsewhere
+    unexpected = [c for c in complaints if not (expected and re.search(expected, c))]
+    assert not unexpected, unexpected

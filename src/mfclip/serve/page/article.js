@@ -14,8 +14,10 @@ const SOLID = 100; // strength of the heat map at first, percent
  */
 export async function openArticle(job, name, number, onPicture) {
   const report = await (await api.ask(job.links.report)).text();
-  // parsed without running anything; the report has no scripts, and its own style stays behind
-  const page = new DOMParser().parseFromString(report, "text/html");
+  // the article alone: Chromium applies this page's policy to a parsed document, too, and would
+  // complain of the style in the report's head
+  const own = report.slice(report.indexOf("<article"), report.lastIndexOf("</article>"));
+  const page = new DOMParser().parseFromString(own, "text/html");
   const article = document.importNode(page.querySelector("article.judged"), true);
   rename(article, `card-${number}-`);
   onPicture((article.querySelector(".seen img") ?? article.querySelector("img"))?.src);
