@@ -311,7 +311,7 @@ def test_a_user_imports_calibrates_and_predicts(made_faces: Path, tmp_path: Path
     command = ["calibrate", ours, "--manifest", made_faces, "--splits", "test", "-o", ready]
     done = run.invoke(app, [*map(str, command), "--max-error", "0.3"])
     assert done.exit_code == 0, done.exception
-    assert "Real faces called fake" in done.output
+    assert "Real faces called forged" in done.output
     for weights, measured in ((ours, False), (ready, True)):
         image = made_faces.parent / "0.png"
         command = ["predict", image, "--whole", "--weights", weights, "--json", "-"]
