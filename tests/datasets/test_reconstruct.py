@@ -144,7 +144,7 @@ def test_the_command(pictures: Manifest, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run(tmp_path / "raw" / "m.csv", "-o", out, "--with", "resize:3", "--device", "cpu")
     assert done.exit_code == 0, done.exception
-    assert "2 pictures reconstructed with resize-3" in done.stdout
+    assert "2 images reconstructed with resize-3" in done.stdout
     assert f"twins -> {out / 'twins.csv'}" in done.stdout
     for words, message in (
         (("--with", "magic"), "expected --with to be one of [jpeg, resize"),

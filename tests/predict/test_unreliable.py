@@ -17,6 +17,7 @@ from mfclip.media.images import read_image
 from mfclip.predict.faces import NO_FACE, DetectedFaces, WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
+from mfclip.predict.schema import to_json
 from mfclip.predict.video import judge_video
 
 
@@ -123,7 +124,7 @@ def test_a_corrupt_file_is_uncertain_whatever_the_bands(
         assert result.verdict == "uncertain"
         (reason, *_) = result.unreliable
         assert reason.startswith("damaged file (Corrupt JPEG data: premature end of data segment)")
-        assert result.to_json()["unreliable"] == list(result.unreliable)
+        assert to_json(result)["unreliable"] == list(result.unreliable)
         with Image.open(path) as image:
             pixels = np.asarray(image)  # Pillow says nothing
         assert only(one, pixels).score == pytest.approx(result.score, abs=1e-6)
@@ -173,4 +174,4 @@ def test_a_video_is_uncertain_where_most_of_its_frames_are_poor(tmp_path: Path) 
     assert most.score >= 0.3
     assert set(most.unreliable) <= set(most.warnings)
     assert "in 5 of 8 frames of this face: very dark face" in " ".join(most.unreliable)
-    assert most.to_json()["unreliable"] == list(most.unreliable)
+    assert to_json(most)["unreliable"] == list(most.unreliable)

@@ -175,7 +175,9 @@ def _write(cell: Any, folder: Path, number: int) -> Path | None:
         path = Path(cell.get("path") or "")
         return path.absolute() if path.is_file() else None
     try:
-        with Image.open(io.BytesIO(data), formats=tuple(_ENDINGS)) as image:
+        # the decoder of JPEG reads MPO; Pillow knows none of that name before it has read one
+        formats = [name for name in _ENDINGS if name != "MPO"]
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             ending = _ENDINGS[image.format or ""]
     except (UnidentifiedImageError, OSError):
         return None
