@@ -67,12 +67,36 @@ SIZES: dict[str, dict[str, Any]] = {
         "options": {"patch_size": 8, "width": 24, "depth": 4, "num_heads": 3},
     },
     "dire": {"image_size": 32},
+    "yu": {"image_size": 32, "options": {"width": 8}},
+    "fatformer": {
+        "image_size": 32,
+        "options": {
+            "patch_size": 8,
+            "width": 128,
+            "depth": 2,
+            "text_width": 64,
+            "text_depth": 1,
+            "adapters": 1,
+            "bottleneck": 8,
+        },
+    },
+    "vlffd": {
+        "image_size": 32,
+        "embed_dim": 16,
+        "options": {
+            "patch_size": 16,
+            "width": 64,
+            "depth": 1,
+            "text_width": 64,
+            "text_depth": 1,
+        },
+    },
     "guan": {"image_size": 32, "options": {"backbone": "convnext_atto"}},
     "cevit": {"image_size": 32, "options": {"width": 8, "depth": 1, "hidden": 16}},
 }
 """Overrides that make a detector fast to test; none for those that need none."""
 
-SLOW = ("xception",)
+SLOW = ("xception", "yu")
 """Detectors without small sizes, whose tests take seconds."""
 
 KINDS = (

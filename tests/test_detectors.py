@@ -35,7 +35,7 @@ def settings_of(name: str, **overrides: Any) -> ModelSettings:
 def make(name: str, **overrides: Any) -> tuple[nn.Module, ModelSettings]:
     settings = settings_of(name, **overrides)
     detector = build_detector(settings).eval()
-    if name == "clip":  # by formula its two sentences would be alike
+    if name in ("clip", "vlffd"):  # by formula their sentences, or pictures, would be alike
         return detector, settings
     return fill(detector), settings
 

@@ -257,6 +257,14 @@ def test_mfclips_text_depth_is_read_off_the_file() -> None:
     assert [*sizes({})] == ["model.use_text=false"]
 
 
+def test_fatformers_adapters_are_counted_in_the_file() -> None:
+    start = "clip_model.visual.transformer.resblocks"
+    names = [f"{start}.{n}.forgery_aware_adapter.freq_scale" for n in (7, 15, 23)]
+    names += ["image_encoder." + name.partition("visual.")[2] for name in names]  # named twice
+    sizes = ORIGINS["fatformer"].sizes({name: torch.zeros(1) for name in names})
+    assert [*sizes] == ["model.options.adapters=3"]
+
+
 def test_a_start_is_no_detector(tmp_path: Path) -> None:
     theirs = import_vision("timm").create_model("resnet50", num_classes=1000)
     path, out = tmp_path / "imagenet.pth", tmp_path / "out.safetensors"

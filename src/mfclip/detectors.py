@@ -24,13 +24,16 @@ from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
 from mfclip.baselines.dire import Dire
+from mfclip.baselines.fatformer import SENTENCES, FatFormer
 from mfclip.baselines.freqnet import FreqNet
 from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
 from mfclip.baselines.recce import Recce
 from mfclip.baselines.uia_vit import UiaVit
 from mfclip.baselines.vit import VisionTransformer
+from mfclip.baselines.vlffd import Vlffd
 from mfclip.baselines.xception import Xception
+from mfclip.baselines.yu import Yu
 from mfclip.batch import Batch
 from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
@@ -157,6 +160,31 @@ def _build_clip(settings: ModelSettings, loss: LossSettings) -> nn.Module:
     )
 
 
+def _build_fatformer(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    refuse_unused(settings, ())
+    given = ("class_ids", "image_size", "loss_settings")
+    (options,) = read_options(settings, FatFormer, given=given)
+    ids = tokenize([[text] for text in SENTENCES])[:, 0]
+    return FatFormer(ids, image_size=settings.image_size, loss_settings=loss, **options)
+
+
+def _build_vlffd(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    """Hand VLFFD CLIP's towers, the tokenizer, and a loss in which equal sentences share."""
+    refuse_unused(settings, ("embed_dim",))
+    given = ("image_size", "embed_dim", "context_length", "towers", "tokenize", "contrastive")
+    sizes, options = read_options(settings, build_towers, Vlffd, given=(*given, "loss_settings"))
+    towers = build_towers(image_size=settings.image_size, embed_dim=settings.embed_dim, **sizes)
+    spa = settings.spa.model_copy(update={"mode": "none", "targets": "equal"})
+    return Vlffd(
+        towers,
+        lambda texts: tokenize([[text] for text in texts])[:, 0],
+        build_contrastive(settings.model_copy(update={"spa": spa})),
+        image_size=settings.image_size,
+        loss_settings=loss,
+        **options,
+    )
+
+
 DETECTORS: dict[str, Builder] = {
     "mfclip": build_mfclip,
     "mfclip-small": build_mfclip,
@@ -171,8 +199,14 @@ DETECTORS: dict[str, Builder] = {
     "cevit": _plain(CrossEfficientViT),
     "guan": _plain(Guan),
     "dire": _plain(Dire),
+    "fatformer": _build_fatformer,
+    "vlffd": _build_vlffd,
+    "yu": _plain(Yu),
 }
 
+
+REIMPLEMENTED = ("vlffd", "yu")
+"""Detectors of which no code could be read: our reading of a description, and to be called so."""
 
 JUDGES_MAPS = ("dire",)
 """Detectors whose pictures are maps that were computed from faces, and not the faces."""

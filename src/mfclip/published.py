@@ -45,6 +45,12 @@ def _text_depth(tensors: Mapping[str, Tensor]) -> Sequence[str]:
     return [f"model.text.depth={depth}"] if depth else ["model.use_text=false"]
 
 
+def _adapters(tensors: Mapping[str, Tensor]) -> Sequence[str]:
+    """FatFormer's published weights have three adapters, its code eight."""
+    pattern = re.compile(r"(?:module\.)?clip_model\.visual\..*\.forgery_aware_adapter\.freq_scale")
+    return [f"model.options.adapters={sum(map(bool, map(pattern.fullmatch, tensors)))}"]
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What is known of a published checkpoint.
@@ -165,6 +171,15 @@ ORIGINS: dict[str, Origin] = {
         resize=224,
         face_margin=1.0,
         fake_column=0,
+    ),
+    "fatformer": Origin(
+        ["model.name=fatformer"],
+        "https://github.com/Michel-liu/FatFormer",
+        "Apache-2.0",
+        IMAGENET,
+        "whole pictures squeezed to 256 x 256, centre 224",
+        resize=256,
+        sizes=_adapters,
     ),
     "dire": Origin(
         ["model.name=dire"],

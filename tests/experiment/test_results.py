@@ -139,3 +139,10 @@ def test_folders_that_cannot_be_read(storer: Storer, tmp_path: Path) -> None:
     path.write_text(path.read_text()[:50])
     with pytest.raises(InputError, match="damaged"):
         read_results(store)
+
+
+def test_rows_that_were_reimplemented_say_so(storer: Storer) -> None:
+    results = read_results(storer(TABLE, ["MFCLIP", "VLFFD"], train="CollDiff"))
+    sections = build_sections(results, Notes())
+    names = {line.row for each in sections for table in each.tables for line in table.lines}
+    assert names == {"MFCLIP", "VLFFD (re-implemented from its description)"}

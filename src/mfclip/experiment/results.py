@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mfclip.detectors import REIMPLEMENTED
 from mfclip.evaluate.report import SCHEMA as METRICS_SCHEMA
 from mfclip.experiment.paper import PAIR, PaperCell, find_paper_cell
 from mfclip.experiment.plan import row_config, skip_reason
@@ -125,6 +126,12 @@ class Results:
     entries: Sequence[Entry]
     absent: Mapping[str, str]
     crossed: Sequence[Crossed] = ()
+
+    def label(self, row: str) -> str:
+        """Name a row in a table, and say where the detector is our reading of a description."""
+        models = {each.name: each.overrides.get("model", {}) for each in self.protocol.rows}
+        reimplemented = models.get(row, {}).get("name") in REIMPLEMENTED
+        return f"{row} (re-implemented from its description)" if reimplemented else row
 
     def find(self, row: str, train: str, unit: str = "frame") -> list[Entry]:
         """Return the tests of a row that was trained on one set."""

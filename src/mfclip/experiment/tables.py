@@ -126,7 +126,7 @@ def build_sections(results: Results, notes: Notes) -> list[Section]:
     for (train, unit, part), entries in groups.items():
         words = [f"Trained on {train}", part, f"{unit}s" if several else ""]
         title = ", ".join(filter(None, words))
-        tables = tuple(_table(metric, entries, notes) for metric in METRICS)
+        tables = tuple(_table(results, metric, entries, notes) for metric in METRICS)
         sections.append(Section(title, _sizes(entries), tables))
     return sections + _crossed_sections(results)
 
@@ -146,7 +146,7 @@ def _crossed_sections(results: Results) -> list[Section]:
                 replace(value, is_best=value.text.split(" ")[0] == best[name])
                 for name, value in zip(CROSSED, values, strict=True)
             ]
-            lines.append(Line(row.row, anchor(row.row, train), tuple(marked)))
+            lines.append(Line(results.label(row.row), anchor(row.row, train), tuple(marked)))
         table = Table("cross_auc", CROSSED["cross_auc"], tuple(CROSSED.values()), tuple(lines))
         several = f", {unit}s" if len(results.protocol.units) > 1 else ""
         words = (
@@ -171,7 +171,7 @@ def size_table(results: Results, notes: Notes) -> Table:
             values.append(Value(f"{number / 1e6:.2f}"))
             if has_paper:
                 values.append(_printed(_paper_size(results, row, metric), notes))
-        lines.append(Line(row, anchor(row, run["train"]), tuple(values)))
+        lines.append(Line(results.label(row), anchor(row, run["train"]), tuple(values)))
     return Table("size", "Size", tuple(columns), tuple(lines))
 
 
@@ -186,7 +186,7 @@ def _parts(results: Results, entry: Entry) -> Iterator[str]:
         yield f"tested on {entry.subset} under {entry.perturbation}"
 
 
-def _table(metric: str, entries: Sequence[Entry], notes: Notes) -> Table:
+def _table(results: Results, metric: str, entries: Sequence[Entry], notes: Notes) -> Table:
     tests = list(dict.fromkeys(entry.test for entry in entries))
     rows = list(dict.fromkeys(entry.row for entry in entries))
     found = {(entry.row, entry.test): entry for entry in entries}
@@ -207,7 +207,7 @@ def _table(metric: str, entries: Sequence[Entry], notes: Notes) -> Table:
             if printed[test]:
                 values.append(_printed(entry.paper.get(metric) if entry else None, notes))
         train = entries[0].train
-        lines.append(Line(row, anchor(row, train), tuple(values)))
+        lines.append(Line(results.label(row), anchor(row, train), tuple(values)))
     return Table(metric, METRICS[metric], tuple(columns), tuple(lines))
 
 

@@ -34,6 +34,14 @@ class Attention(nn.Module):
         return out
 
 
+class QuickGELU(nn.Module):
+    """The activation of OpenAI's CLIP: x sigmoid(1.702 x)."""
+
+    def forward(self, x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Apply it to each entry."""
+        return x * (1.702 * x).sigmoid()
+
+
 class Block(nn.Module):
     """Attention and a two-layer perceptron, each behind a layer norm, each added to its input."""
 

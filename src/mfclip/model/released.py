@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.layers.transformer import Attention, Block, TokenTransformer
+from mfclip.layers.transformer import Attention, Block, QuickGELU, TokenTransformer
 from mfclip.model.fle import FineGrainedLanguageEncoder, PackedPrompts
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
@@ -176,7 +176,7 @@ class ReleasedLanguageEncoder(FineGrainedLanguageEncoder):
         }
         for block in self.transformer.blocks:
             assert isinstance(block, Block)
-            block.mlp.activation = _QuickGELU()
+            block.mlp.activation = QuickGELU()
             for name, deviation in deviations.items():
                 nn.init.normal_(block.get_parameter(f"{name}.weight"), std=deviation)
             for name in ("attention.in_proj", "attention.out_proj"):
@@ -188,11 +188,6 @@ class ReleasedLanguageEncoder(FineGrainedLanguageEncoder):
         length = int(last.max()) + 1
         level = PackedPrompts(prompts.ids[:, :length], prompts.positions[:, :length], last)
         return super().encode_packed(level)
-
-
-class _QuickGELU(nn.Module):
-    def forward(self, x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        return x * (1.702 * x).sigmoid()
 
 
 _PROJECTION = "language_encoder.projection.weight"
