@@ -41,7 +41,8 @@ def test_it_is_mfclip_without_noise_and_text(shared_projection: bool) -> None:
     cvit.load_state_dict(moved)  # strict: the same parameters under the same names
     assert_close(cvit(pictures(3)), mfclip(pictures(3)))
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(cvit(pictures(3)), mfclip(pictures(3)))
+        logits = cvit(pictures(3)).float(), mfclip(pictures(3)).float()
+        torch.testing.assert_close(*logits, rtol=2e-2, atol=2e-2)  # bf16 has 8 bits
     batch = tiny_batch(4)
     assert_close(cvit.loss(batch)["cross_entropy"], mfclip.loss(batch)["cross_entropy"])
 

@@ -29,7 +29,8 @@ def kinds_manifest(made_faces: Path) -> Manifest:
 @pytest.fixture
 def weights(tiny_run: dict[str, Any], tmp_path: Path) -> Path:
     """A whole MFCLIP of tiny size, which remembers the prompts of `KINDS`."""
-    settings = build_config({"model": tiny_run["model"]}).model
+    spa = {"mode": "batch", "batch_size": 6}
+    settings = build_config({"model": tiny_run["model"] | {"spa": spa}}).model
     model = build_detector(settings)
     assert isinstance(model, MFCLIP)
     model.remember_prompts(KINDS)

@@ -40,7 +40,7 @@ def test_features_of_others_are_what_their_last_layer_reads(
 
 
 def test_a_detector_without_linear_layer_is_refused(named: Named) -> None:
-    bare = Named("conv", torch.nn.Conv2d(3, 2, 1), {})
+    bare = Named("conv", torch.nn.Conv2d(3, 2, 1), Card())
     with pytest.raises(ConfigError, match="Conv2d has no linear layer"):
         vision_features(bare, [])
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers import KINDS
+from mfclip.card import Card
 from mfclip.data.manifest import Manifest
 from mfclip.errors import WeightsError
 from mfclip.experiment.figures.faces import Named, load_named
@@ -36,6 +37,7 @@ def test_matrices_are_those_of_the_loss(named: Named, kinds_manifest: Manifest) 
         (images,) = named.batches(faces)
         vision = model.encode_image(images)
         language, _ = model._encode_labels([face.labels for face in faces])
+        language = torch.nn.functional.normalize(language, dim=-1)
         expected = model.contrastive.attention(vision, language, 1.0)
     assert np.allclose(plain.values, (vision @ language.T).numpy(), atol=1e-5)
     assert np.allclose(weighted.values, expected.numpy(), atol=1e-5)
@@ -84,6 +86,6 @@ def test_panels_of_one_kind_share_a_scale() -> None:
 
 
 def test_other_detectors_have_no_prompts(named: Named) -> None:
-    other = Named("vit", torch.nn.Linear(1, 1), {})
+    other = Named("vit", torch.nn.Linear(1, 1), Card())
     with pytest.raises(WeightsError, match="vit has no prompts; give weights of MFCLIP"):
         similarity_matrices(other, [])
