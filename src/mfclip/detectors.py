@@ -247,15 +247,18 @@ def load_detector(weights: str | Path | None = None) -> tuple[nn.Module, Card]:
         WeightsError: they are absent, damaged, or of another model.
     """
     file = read_weights(find_weights(weights))
-    return restore_detector(file, str(weights or "the embedded weights")), file.card
+    source = str(weights or "the embedded weights")
+    return restore_detector(file, source, trusted=weights is None), file.card
 
 
-def restore_detector(file: WeightFile, source: str) -> nn.Module:
+def restore_detector(file: WeightFile, source: str, *, trusted: bool = False) -> nn.Module:
     """Build the detector of a weight file that was read; its tensors are used up.
 
     Args:
         file: from `mfclip.weights.read_weights`.
         source: what messages call it.
+        trusted: the file came with the package, so that it need not be asked first what it would
+            build: that imports torch's compiler, which takes longer than all else.
 
     Raises:
         MissingExtraError: the detector needs a package that is not installed.
@@ -269,7 +272,8 @@ def restore_detector(file: WeightFile, source: str) -> nn.Module:
         raise WeightsError(message) from None
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
-    check_build(lambda: build_random(settings), file.tensors, source)
+    if not trusted:
+        check_build(lambda: build_random(settings), file.tensors, source)
     detector = build_random(settings)
     load_tensors(detector, file.tensors, source)
     if file.card.resize < settings.image_size:

@@ -28,6 +28,7 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
         "pyproject.toml",
         "README.md",
         "LICENSE",
+        "LICENSE-WEIGHTS",
         "NOTICE",
         "src",
     }

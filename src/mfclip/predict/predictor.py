@@ -133,7 +133,8 @@ class Predictor:
         else:
             path = find_weights(weights)
             file = read_weights(path)
-            detector = restore_detector(file, str(weights or "the embedded weights"))
+            source = str(weights or "the embedded weights")
+            detector = restore_detector(file, source, trusted=weights is None)
             card, sha256 = file.card, file.sha256
             running = start_engine(detector, card, engine, precision, device)
         card = card.changed(weights=str(weights or "embedded"), weights_sha256=sha256)
