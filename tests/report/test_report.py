@@ -5,6 +5,7 @@ import ctypes.util
 import hashlib
 import io
 import re
+import subprocess
 import sys
 import zlib
 from dataclasses import replace
@@ -352,6 +353,20 @@ class TestPdf:
         packed = re.findall(rb"/ObjStm.*?stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL)
         objects = b"".join(map(zlib.decompress, packed))
         assert "Zoë И 山".encode("utf-16-be").hex().encode() in objects.lower()
+
+    def test_files_cut_short_stay_damaged_after_printing(self) -> None:
+        code = (
+            "import io\nfrom PIL import Image\nfrom mfclip.errors import InputError\n"
+            "from mfclip.media.images import open_image\nfrom mfclip.report.report import to_pdf\n"
+            "file = io.BytesIO()\nImage.effect_noise((99, 99), 50).save(file, 'JPEG')\n"
+            "to_pdf('<p>text</p>')\n"
+            "try:\n    open_image(file.getvalue()[:2000])\n"
+            "except InputError as error:\n    print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert "damaged or cut short" in done.stdout, done.stdout + done.stderr
 
     def test_nothing_is_fetched(self, tmp_path: Path) -> None:
         (tmp_path / "secret.png").write_bytes(b"not to be read")

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from PIL import ImageFile
+
 from mfclip.card import Verdict
 from mfclip.errors import MissingExtraError, require
 from mfclip.media.transforms import Pixels
@@ -268,6 +270,7 @@ def load_printer() -> ModuleType:
     Raises:
         MissingExtraError: it or Pango, which it draws text with, is not installed.
     """
+    strictness = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         return require("weasyprint", extra="report")
     except OSError as error:  # the package is there, the shared library is not
@@ -276,3 +279,6 @@ def load_printer() -> ModuleType:
             "Debian: apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0); or write "
             "--report FILE.html and print it in a browser"
         ) from error
+    finally:
+        # it switches this on for the whole process: files cut short would be judged from then on
+        ImageFile.LOAD_TRUNCATED_IMAGES = strictness
