@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from mfclip.batch import Batch
 from mfclip.labels import Labels
+from mfclip.layers.verdict import cross_entropy_loss
 from mfclip.model.fle import FineGrainedLanguageEncoder
 from mfclip.model.ftg import prompts
-from mfclip.model.losses import cross_entropy_loss, kl_loss
+from mfclip.model.losses import kl_loss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.srm import noise_residual
 from mfclip.model.tokenizer import END_ID, tokenize

@@ -13,10 +13,10 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional
 
 from helpers import assert_close, fill, import_open_clip
+from mfclip.layers.verdict import cross_entropy_loss
 from mfclip.model.losses import (
     ContrastiveLoss,
     contrastive_loss,
-    cross_entropy_loss,
     kl_loss,
     pair_targets,
 )

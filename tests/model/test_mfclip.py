@@ -14,9 +14,10 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
+from mfclip.layers.verdict import cross_entropy_loss
 from mfclip.model.build import create_model
 from mfclip.model.ftg import number_sentences, prompt_labels, prompts
-from mfclip.model.losses import cross_entropy_loss, kl_loss
+from mfclip.model.losses import kl_loss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tokenizer import tokenize
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from benchmarks.browser import find_chromium, start_chromium
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from films import encode
 from mfclip.predict.predictor import Predictor
@@ -355,17 +355,52 @@ class TestInBrowser:
             serve(access=Access(key="secret"), predictor=judge) as live,
             visit(browser, live, expected="401") as page,
         ):
-            for attempt in ("wrong", "secret"):
-                page.wait_for("document.querySelector('dialog').open")
-                assert ("not the right" in page.text("#key-title")) == (attempt == "secret")
-                page.tab.keyboard.type(attempt)
-                page.tab.keyboard.press("Enter")
-                page.wait_for("!document.querySelector('dialog').open")
+            page.wait_for("document.querySelector('dialog').open")
+            assert "not the right" not in page.text("#key-title")
+            page.give_key("wrong")
+            page.wait_for(
+                "document.querySelector('dialog').open"
+                " && document.querySelector('#key-title').innerText.includes('not the right')"
+            )
+            page.give_key("secret")
+            page.wait_for("!document.querySelector('dialog').open")
             page.wait_for("document.querySelector('#limits')?.innerText.includes('Trained')")
             page.judge(DEMO / "real/collins.jpg")
             assert len(page.texts(".verdict-line")) == 1
             kept = "[document.cookie, localStorage.length, sessionStorage.length].join()"
             assert page.evaluate(kept) == ",0,0"
+
+    def test_a_late_refusal_of_an_earlier_key_is_no_new_question(
+        self, browser: Browser, serve: Serve, judge: Predictor
+    ) -> None:
+        held: list[Route] = []
+
+        def hold_the_first(route: Route) -> None:
+            with_wrong = route.request.headers.get("authorization") == "Bearer wrong"
+            if with_wrong and not held:
+                held.append(route)
+            else:
+                route.continue_()
+
+        with (
+            serve(access=Access(key="secret"), predictor=judge) as live,
+            visit(browser, live, expected="401") as page,
+        ):
+            page.wait_for("document.querySelector('dialog').open")
+            page.tab.keyboard.press("Escape")
+            page.tab.route("**/v1/predictions", hold_the_first)
+            page.give(DEMO / "real/collins.jpg", DEMO / "fake/hopper-splice.jpg")
+            page.wait_for("document.querySelector('dialog').open")
+            page.give_key("wrong")
+            page.wait_for(
+                "document.querySelector('dialog').open"
+                " && document.querySelector('#key-title').innerText.includes('not the right')"
+            )
+            assert len(held) == 1
+            page.give_key("secret")
+            page.wait_for("document.querySelectorAll('.verdict-line').length === 1")
+            held[0].continue_()
+            page.wait_for("document.querySelectorAll('.verdict-line').length === 2")
 
     @pytest.mark.parametrize("language", LANGUAGES)
     def test_page_article_and_report_speak_the_language_of_the_browser(

@@ -65,6 +65,11 @@ class Page:
         self.tab.set_input_files("#files", list(paths))
         self.wait_for(f"document.querySelectorAll('.card').length >= {len(paths)}")
 
+    def give_key(self, key: str) -> None:
+        """Answer the open question for the API key."""
+        self.tab.keyboard.type(key)
+        self.tab.keyboard.press("Enter")
+
     def wait_for(self, expression: str) -> None:
         wait_for(self.tab, expression, PATIENCE)
 

@@ -24,6 +24,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.labels import Labels
+from mfclip.layers.verdict import cross_entropy_loss
 
 Variant = Literal["prompt", "linear", "zero-shot"]
 Tokenize = Callable[[Sequence[Labels]], Int[Tensor, "n context"]]
@@ -183,11 +184,7 @@ class CLIP(nn.Module):
         """Return the weighted loss terms, whose sum is minimised."""
         settings = self.loss_settings
         features = self.encode_image(batch.images)
-        loss = functional.cross_entropy(
-            self.classify(features).float(),
-            batch.target,
-            label_smoothing=settings.label_smoothing,
-        )
+        loss = cross_entropy_loss(self.classify(features), batch.target, settings.label_smoothing)
         terms = {"cross_entropy": settings.cross_entropy * loss}
         if self.contrastive is not None:
             texts = self._encode_labels(batch.labels)

@@ -21,6 +21,7 @@ from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.convolution import conv_stages
 from mfclip.layers.transformer import TokenTransformer
+from mfclip.layers.verdict import cross_entropy_loss
 
 _PUBLISHED_HIDDEN = 2048
 _MEAN = (0.485, 0.456, 0.406)
@@ -143,9 +144,7 @@ class ConvolutionalVisionTransformer(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted cross-entropy."""
         settings = self.loss_settings
-        loss = functional.cross_entropy(
-            self(batch.images).float(), batch.target, label_smoothing=settings.label_smoothing
-        )
+        loss = cross_entropy_loss(self(batch.images), batch.target, settings.label_smoothing)
         return {"cross_entropy": settings.cross_entropy * loss}
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.transformer import Block, QuickGELU, Transformer
+from mfclip.layers.verdict import cross_entropy_loss
 
 VOCABULARY = 49408
 """Ids of CLIP's tokenizer."""
@@ -145,9 +146,7 @@ class FatFormer(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted cross-entropy."""
         settings = self.loss_settings
-        loss = functional.cross_entropy(
-            self(batch.images).float(), batch.target, label_smoothing=settings.label_smoothing
-        )
+        loss = cross_entropy_loss(self(batch.images), batch.target, settings.label_smoothing)
         return {"cross_entropy": settings.cross_entropy * loss}
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.collectives import process_count, sum_over_processes
 from mfclip.layers.normalisation import statistics_untouched
+from mfclip.layers.verdict import cross_entropy_loss
 
 Backbone = Literal["convnext_base", "efficientnet_b4", "xception", "resnet50", "convnext_atto"]
 
@@ -122,10 +123,7 @@ class Guan(nn.Module):
 
     def _cross_entropy(self, batch: Batch) -> Tensor:
         settings = self.loss_settings
-        logits = self(batch.images).float()
-        loss = functional.cross_entropy(
-            logits, batch.target, label_smoothing=settings.label_smoothing
-        )
+        loss = cross_entropy_loss(self(batch.images), batch.target, settings.label_smoothing)
         out: Tensor = settings.cross_entropy * loss
         return out
 

@@ -22,6 +22,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.collectives import join_over_processes, process_count, sum_over_processes
+from mfclip.layers.verdict import cross_entropy_loss
 
 _PLAIN_UNTIL = 1 / 8
 """Share of training in which all patches count alike."""
@@ -189,9 +190,7 @@ class UiaVit(nn.Module):
         """
         out = self.judge(batch.images, self.done if self.training else None)
         settings = self.loss_settings
-        cross_entropy = functional.cross_entropy(
-            out.logits.float(), batch.target, label_smoothing=settings.label_smoothing
-        )
+        cross_entropy = cross_entropy_loss(out.logits, batch.target, settings.label_smoothing)
         with torch.autocast(batch.images.device.type, enabled=False):
             patches = out.patches.detach().float()
             if self.training:

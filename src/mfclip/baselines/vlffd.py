@@ -24,6 +24,7 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.labels import Labels
+from mfclip.layers.verdict import cross_entropy_loss
 
 Tokenize = Callable[[Sequence[str]], Int[Tensor, "n context"]]
 """Sentences to ids."""
@@ -117,8 +118,8 @@ class Vlffd(nn.Module):
         settings = self.loss_settings
         mixed, sentences = mix_batch(batch)
         coarse, fine = self.encode(torch.cat([batch.images, mixed])).chunk(2)
-        cross_entropy = functional.cross_entropy(
-            self.head(coarse).float(), batch.target, label_smoothing=settings.label_smoothing
+        cross_entropy = cross_entropy_loss(
+            self.head(coarse), batch.target, settings.label_smoothing
         )
         texts = self._encode_text(self.tokenize(sentences).to(batch.images.device))
         # the same sentence has the same number in every process

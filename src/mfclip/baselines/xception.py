@@ -13,11 +13,11 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
+from mfclip.layers.verdict import cross_entropy_loss
 
 
 class Xception(nn.Module):
@@ -56,9 +56,7 @@ class Xception(nn.Module):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted cross-entropy."""
         settings = self.loss_settings
-        loss = functional.cross_entropy(
-            self(batch.images).float(), batch.target, label_smoothing=settings.label_smoothing
-        )
+        loss = cross_entropy_loss(self(batch.images), batch.target, settings.label_smoothing)
         return {"cross_entropy": settings.cross_entropy * loss}
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
+from mfclip.layers.verdict import cross_entropy_loss
 
 _CHANNELS = 2048
 _FINER = 4
@@ -104,11 +105,8 @@ class Yu(nn.Module):
         settings = self.loss_settings
         mean, spread = self.embed(batch.images)
         seen = sample(mean, spread) if self.training and spread is not None else mean
-        picture = functional.cross_entropy(
-            self.picture(seen.mean((2, 3))).float(),
-            batch.target,
-            label_smoothing=settings.label_smoothing,
-        )
+        logits = self.picture(seen.mean((2, 3)))
+        picture = cross_entropy_loss(logits, batch.target, settings.label_smoothing)
         patches = mask_loss(self.patches(seen), batch.masks)
         pixels = mask_loss(functional.pixel_shuffle(self.pixels(seen), _FINER), batch.masks)
         weighted = [

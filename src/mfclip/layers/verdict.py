@@ -32,6 +32,14 @@ def two_columns(logit: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
     return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
 
+def cross_entropy_loss(
+    logits: Float[Tensor, "b 2"], target: Int[Tensor, " b"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of the verdict (Eq. 14), in full precision; target 1 = fake."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
+
+
 def binary_cross_entropy(
     logit: Float[Tensor, " b"],
     target: Int[Tensor, " b"],

@@ -96,14 +96,6 @@ def kl_loss(
     return functional.kl_div(guess, true, reduction="batchmean", log_target=True)
 
 
-def cross_entropy_loss(
-    logits: Float[Tensor, "b 2"], target: Int[Tensor, " b"], label_smoothing: float = 0.0
-) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of the verdict (Eq. 14); target 1 = fake."""
-    logits = _full_precision(logits)
-    return functional.cross_entropy(logits, target, label_smoothing=label_smoothing)
-
-
 def _full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Raise half precision to float32; float64 stays."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -18,13 +18,12 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
-from mfclip.layers.verdict import FullPrecisionLinear
+from mfclip.layers.verdict import FullPrecisionLinear, cross_entropy_loss
 from mfclip.model.fle import FineGrainedLanguageEncoder, PackedPrompts, pack_prompts
 from mfclip.model.ftg import number_sentences, prompt_labels, prompts
 from mfclip.model.losses import (
     MAX_LOGIT_SCALE,
     ContrastiveLoss,
-    cross_entropy_loss,
     kl_loss,
 )
 from mfclip.model.mve import MultiModalVisionEncoder

@@ -78,11 +78,12 @@ const headers = () => (key ? { Authorization: `Bearer ${key}` } : {});
 
 async function persist(attempt, { signal, onWait }) {
   for (let number = 1; ; number += 1) {
+    const used = key;
     try {
       return await attempt();
     } catch (error) {
       if (error.code === "busy" && number < ATTEMPTS) await countDown(error.wait, signal, onWait);
-      else if (error.code === "key_needed") await renewKey(error);
+      else if (error.code === "key_needed") await renewKey(used, error);
       else throw error;
     }
   }
@@ -97,7 +98,8 @@ async function countDown(seconds, signal, onWait) {
 
 let asking = null; // several files that need a key share one question
 
-async function renewKey(error) {
+async function renewKey(used, error) {
+  if (key !== used) return; // refused was a key that has been replaced since
   asking ??= askForKey(Boolean(key)).finally(() => { asking = null; });
   const answer = await asking;
   if (!answer) throw new Problem(error.message, "key_needed", 401);
