@@ -108,6 +108,23 @@ def test_crops_labels_and_failures(inputs, tmp_path):
     assert "not an image" in failures[1]["reason"]
 
 
+def test_content_decides_whether_an_input_is_a_video(inputs, tmp_path):
+    """A picture called .mp4 and a video called .jpg give what they give under their own names."""
+    options = PrepareOptions(num_frames=3, size=96)
+    swapped = tmp_path / "swapped"
+    swapped.mkdir()
+    film, still = swapped / "film.jpg", swapped / "still.mp4"
+    film.write_bytes(inputs[1].path.read_bytes())
+    still.write_bytes(inputs[0].path.read_bytes())
+    samples = (sample(still, group="anna"), sample(film, FAKE, group="bob"))
+    report = prepare(Manifest(samples, swapped), tmp_path / "swapped_crops", options)
+    named = prepare(Manifest(inputs.samples[:2], inputs.root), tmp_path / "crops", options)
+    pixels = [[read_image(c.path) for c in read_manifest(r.manifest)] for r in (report, named)]
+    assert len(pixels[0]) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(*pixels, strict=True))
+    assert [c.video_id is not None for c in read_manifest(report.manifest)] == [False, *[True] * 3]
+
+
 def test_any_failure_of_one_input_is_a_row(inputs, tmp_path, monkeypatch):
     """A damaged video ended the run, and every rerun; a corrupt JPEG was cut without a word."""
     pixels = np.asarray(portrait())

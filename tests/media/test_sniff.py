@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +34,10 @@ def test_else_the_name_decides(tmp_path: Path, content: bytes | None, by_name: b
     if content is not None:
         (tmp_path / "file").write_bytes(content)
     assert is_video(tmp_path / "file", by_name=by_name) == by_name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.timeout(60)
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    assert is_video(tmp_path / "film.mp4", by_name=True)

@@ -46,7 +46,7 @@ class Copies:
         return {path.resolve() for path in self._inputs()}
 
     def _check_inputs(self) -> None:
-        from mfclip.predict.mixed import is_video_file  # noqa: PLC0415
+        from mfclip.media.video import is_video_file  # noqa: PLC0415
 
         videos = list(islice(filter(is_video_file, self._inputs()), 2))
         if not videos:

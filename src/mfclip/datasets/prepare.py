@@ -49,7 +49,7 @@ from mfclip.errors import ConfigError, InputError, MfclipError, MissingExtraErro
 from mfclip.media.faces import Face, FaceDetector, crop_face, place_in_crop
 from mfclip.media.images import read_image
 from mfclip.media.tracking import FaceTracker
-from mfclip.media.video import VIDEO_SUFFIXES, Frame, frames
+from mfclip.media.video import Frame, frames, is_video_file
 from mfclip.runtime.parallel import Progress, silent
 from mfclip.runtime.whole_file import sweep, write_bytes, write_whole
 
@@ -130,8 +130,8 @@ class Task:
 
     @property
     def is_video(self) -> bool:
-        """Told by the ending of the file."""
-        return self.source.suffix.lower() in VIDEO_SUFFIXES
+        """Told by the first bytes of the file, else by its ending."""
+        return is_video_file(self.source)
 
     @property
     def record(self) -> Path:
@@ -358,7 +358,7 @@ def _cut_mask(task: Task, shape: tuple[int, ...], face: Face) -> bytes | None:
     Raises:
         InputError: the mask cannot be read, or is of another size than its picture.
     """
-    if task.mask is None or task.is_video or task.mask.suffix.lower() in VIDEO_SUFFIXES:
+    if task.mask is None or task.is_video or is_video_file(task.mask):
         return None
     mask = read_image(task.mask)
     if mask.shape != shape:

@@ -92,9 +92,12 @@ def is_video(path: Path, *, by_name: bool) -> bool:
     """Tell by its first bytes whether a file is a video.
 
     Args:
-        path: a file; one that cannot be opened counts as one whose bytes say nothing.
+        path: a file; one that cannot be opened counts as one whose bytes say nothing, and so does a
+            pipe, which may never be written to.
         by_name: the answer where the bytes say nothing.
     """
+    if not path.is_file():
+        return by_name
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfclip.errors import InputError, require
-from mfclip.media.sniff import HEAD, video_format
+from mfclip.media.sniff import HEAD, is_video, video_format
 from mfclip.runtime.whole_file import partial_file
 
 VIDEO_SUFFIXES = frozenset({
@@ -52,6 +52,11 @@ def is_picture(path: Path) -> bool:
         (True, False)
     """
     return path.suffix.lower() not in VIDEO_SUFFIXES
+
+
+def is_video_file(path: Path) -> bool:
+    """Tell whether a file is read as a video: by its first bytes, else by its ending."""
+    return is_video(path, by_name=path.suffix.lower() in VIDEO_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)

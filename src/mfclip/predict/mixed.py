@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from mfclip.errors import describe_failure
-from mfclip.media.sniff import is_video
-from mfclip.media.video import VIDEO_SUFFIXES
 from mfclip.predict.face_reader import Input, VideoFile
 from mfclip.predict.prediction import Failure
 from mfclip.predict.predictor import Predictor
@@ -59,8 +56,3 @@ def judge_files(
                 yield Failure(str(path), describe_failure(error, str(path)))
             else:
                 yield video
-
-
-def is_video_file(path: Path) -> bool:
-    """Tell whether a file is judged as a video: by its first bytes, else by its ending."""
-    return is_video(path, by_name=path.suffix.lower() in VIDEO_SUFFIXES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,12 +196,32 @@ def test_a_split_without_reals_has_the_generators_of_the_others(plant: Plant) ->
     assert any("test/Other (1)" in note for note in result.notes)
 
 
-def test_files_that_are_no_media_are_counted_by_their_ending(plant: Plant) -> None:
+def test_what_is_no_media_is_counted_and_listed(plant: Plant) -> None:
     result = SOURCES["folders"].scan(
         plant("real/a.png", "fake/b.png", "fake/b.txt", "fake/c.TXT", "README", "real/.hidden")
     )
-    note = "3 files are no pictures or videos by their ending: .txt 2, no ending 1"
+    listed = "README, fake/b.txt, fake/c.TXT"
+    note = f"left out, neither pictures nor videos: 3 (.txt 2, no ending 1): {listed}"
     assert note in result.notes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_file_whose_ending_says_nothing_is_told_by_its_content(
+    plant: Plant, media: dict[str, bytes]
+) -> None:
+    root = plant("real/a.JPG", "fake/b.png", "fake/notes", "fake/labels.txt")
+    odd = {"download": ".jpg", "c.part": ".png", "clip.bin": ".mp4", "numbers.npy": ".png"}
+    for name, kind in odd.items():
+        (root / "real" / name).write_bytes(media[kind])
+    os.mkfifo(root / "real" / "pipe")  # to open it would never end
+    result = SOURCES["folders"].scan(root, ScanOptions(val_fraction=0.0))
+    videos = {s.path.name: s.video_id is not None for s in result.manifest}
+    assert videos == {
+        "a.JPG": False, "b.png": False, "c.part": False, "clip.bin": True, "download": False,
+    }  # fmt: skip
+    (note,) = [note for note in result.notes if note.startswith("left out")]
+    left_out = ("fake/notes", "fake/labels.txt", "real/numbers.npy", "real/pipe")
+    assert all(name in note for name in left_out)
 
 
 def test_many_left_out_folders_take_one_line(plant: Plant) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from mfclip.data.manifest import Sample
 from mfclip.datasets.sources.contract import ScanOptions, ScanResult, conclude
 from mfclip.datasets.sources.disk import (
-    VIDEOS,
     broken,
-    count_others,
+    media_kind,
     open_root,
     walk_folders,
+    walk_others,
 )
 from mfclip.datasets.splits import assign_splits, merge_identities
 from mfclip.labels import Labels
@@ -68,7 +68,7 @@ class _File:
 
     def video_id(self, by_folder: bool) -> str | None:
         """Id of the video: the file itself, or its folder where that holds frames."""
-        is_video = os.path.splitext(self.name)[1].lower() in VIDEOS
+        is_video = media_kind(self.path.parent, self.name) == "video"
         if is_video or (by_folder and self.place.inside):
             return f"{self.place.class_folder}/{self.own(by_folder)}"
         return None
@@ -139,10 +139,19 @@ def _left_out(unknown: Mapping[str, int], root: Path) -> list[str]:
             f"{sum(unknown.values())} files in folders of no known class were left out: "
             f"{listed}{more}"
         )
-    others = count_others(root)
+    others: Counter[str] = Counter()
+    shown = []
+    for path in walk_others(root):
+        others[path.suffix.lower()] += 1
+        if len(shown) < LISTED:
+            shown.append(path.relative_to(root).as_posix())
     if others:
         endings = ", ".join(f"{end or 'no ending'} {n}" for end, n in others.most_common(LISTED))
-        notes.append(f"{others.total()} files are no pictures or videos by their ending: {endings}")
+        more = ", ..." if others.total() > len(shown) else ""
+        notes.append(
+            f"left out, neither pictures nor videos: {others.total()} ({endings}): "
+            f"{', '.join(shown)}{more}"
+        )
     return notes
 
 

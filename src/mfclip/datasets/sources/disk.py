@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mfclip.data.manifest import Sample
 from mfclip.errors import ManifestError
 from mfclip.labels import Labels
 from mfclip.media.images import IMAGE_SUFFIXES
+from mfclip.media.sniff import HEAD, sniff
 from mfclip.media.video import VIDEO_SUFFIXES
 
 IMAGES = IMAGE_SUFFIXES
 VIDEOS = VIDEO_SUFFIXES
+
+_NO_MEDIA = frozenset({
+    ".csv", ".gz", ".h5", ".html", ".json", ".jsonl", ".mat", ".md", ".npy", ".npz", ".parquet",
+    ".pdf", ".pkl", ".pt", ".pth", ".py", ".tar", ".toml", ".txt", ".xml", ".yaml", ".yml", ".zip",
+})  # fmt: skip
+"""Endings of files that are not opened to see: data sets have one such file beside every frame."""
 
 _FRAME_FOLDERS = ("frames", "images")
 _SHOWN = 8
@@ -52,23 +58,51 @@ def walk_folders(
     folder: Path, kinds: frozenset[str] = IMAGES | VIDEOS
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield every folder from the top down with the names of the media right in it, sorted."""
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
-        names = (file for file in files if os.path.splitext(file)[1].lower() in kinds)
-        yield Path(place), sorted(name for name in names if not name.startswith("."))
+    for place, names in _walk(folder):
+        yield Path(place), sorted(name for name in names if _is_among(place, name, kinds))
 
 
-def count_others(folder: Path) -> Counter[str]:
-    """Count the files below a folder that are no media by their ending, by that ending.
+def walk_others(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that are neither pictures nor videos.
 
     Hidden files, which nobody put there by hand, are left out.
     """
-    found: Counter[str] = Counter()
-    for _, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if f != "__MACOSX" and not f.startswith(".")]
-        endings = (os.path.splitext(f)[1].lower() for f in files if not f.startswith("."))
-        found.update(ending for ending in endings if ending not in IMAGES | VIDEOS)
-    return found
+    for place, names in _walk(folder):
+        for name in sorted(names):
+            if media_kind(place, name) is None:
+                yield Path(place, name)
+
+
+def media_kind(place: str | Path, name: str) -> Literal["picture", "video"] | None:
+    """Tell whether a file is a picture or a video; None for neither.
+
+    The ending decides where it is one of theirs. Of other files the first bytes do, so that a
+    download without an ending is not passed over.
+    """
+    ending = os.path.splitext(name)[1].lower()
+    if ending in IMAGES:
+        return "picture"
+    if ending in VIDEOS:
+        return "video"
+    path = os.path.join(place, name)
+    if ending in _NO_MEDIA or not os.path.isfile(path):  # to open a pipe may never end
+        return None
+    try:
+        with open(path, "rb") as file:
+            return sniff(file.read(HEAD))
+    except OSError:
+        return None
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(f for f in folders if f != "__MACOSX" and not f.startswith("."))
+        yield place, [name for name in files if not name.startswith(".")]
+
+
+def _is_among(place: str, name: str, kinds: frozenset[str]) -> bool:
+    kind = media_kind(place, name)
+    return kind is not None and (IMAGES if kind == "picture" else VIDEOS) <= kinds
 
 
 def find_clips(folder: Path, prefer: str = "videos") -> list[Clip]:
