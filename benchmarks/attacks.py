@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -41,6 +42,25 @@ def flat_avif(side: int = 7000) -> bytes:
     return buffer.getvalue()
 
 
+FORM = {"Content-Type": "multipart/form-data; boundary=cut"}
+"""Headers of the forms below."""
+
+_FILE = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+
+
+def many_fields(count: int = 20_000) -> bytes:
+    """Make a form whose file comes after so many empty fields; see `FORM`."""
+    fields = (
+        b'--cut\r\nContent-Disposition: form-data; name="a%d"\r\n\r\n\r\n' % n for n in range(count)
+    )
+    return b"".join(fields) + _FILE + photograph(16) + b"\r\n--cut--\r\n"
+
+
+def nested_json(depth: int = 100_000) -> bytes:
+    """Make JSON that sends a recursive reader to the end of its stack."""
+    return b'{"a":' * depth + b"1" + b"}" * depth
+
+
 def photograph(side: int = 256) -> bytes:
     """Make an honest JPEG, of noise."""
     pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
@@ -59,15 +79,35 @@ def silent_connections(url: str, count: int) -> Iterator[list[socket.socket]]:
 @contextlib.contextmanager
 def stalled_uploads(url: str, count: int) -> Iterator[list[socket.socket]]:
     """Begin uploads of a megabyte and stop after the first bytes."""
-    part = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8'
     head = (
         f"POST /v1/predictions HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n"
-        "Content-Type: multipart/form-data; boundary=cut\r\nContent-Length: 1000000\r\n\r\n"
+        f"Content-Type: {FORM['Content-Type']}\r\nContent-Length: 1000000\r\n\r\n"
     )
     with silent_connections(url, count) as lines:
         for line in lines:
-            line.sendall(head.encode() + part)
+            line.sendall(head.encode() + _FILE + b"\xff\xd8")
         yield lines
+
+
+@contextlib.contextmanager
+def dripping_uploads(url: str, count: int) -> Iterator[list[socket.socket]]:
+    """Begin the same uploads, and send a byte of each every half second."""
+    left = threading.Event()
+
+    def drip() -> None:
+        while not left.wait(0.5):
+            for line in lines:
+                with contextlib.suppress(OSError):  # the server closed it
+                    line.sendall(b"x")
+
+    with stalled_uploads(url, count) as lines:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield lines
+        finally:
+            left.set()
+            thread.join(10)
 
 
 def _connect(url: str) -> socket.socket:

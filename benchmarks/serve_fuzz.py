@@ -248,19 +248,28 @@ def run_schemathesis(url: str, examples: int, seed: int) -> dict[str, Any]:
 def attack(server: Server, count: int) -> dict[str, Any]:
     """Attack the server in each way, and ask for an honest image again and again meanwhile."""
     found = {}
-    files = {
-        f"{count} JPEGs of 20,000 passes": attacks.many_scans(),
-        f"{count} AVIFs of 49 megapixels": attacks.flat_avif(),
-    }
-    for name, content in files.items():
+    bodies: dict[str, dict[str, Any]] = {
+        f"{count} JPEGs of 20,000 passes": form_of(attacks.many_scans()),
+        f"{count} AVIFs of 49 megapixels": form_of(attacks.flat_avif()),
+        f"{count} forms of 20,000 fields": {
+            "content": attacks.many_fields(), "headers": attacks.FORM,
+        },
+        f"{count} bodies of JSON nested 100,000 times": {
+            "content": attacks.nested_json(), "headers": {"Content-Type": "application/json"},
+        },
+    }  # fmt: skip
+    for name, body in bodies.items():
         with ThreadPoolExecutor(count) as threads:
-            sent = [threads.submit(send_attack, server.url, content) for _ in range(count)]
+            sent = [threads.submit(send_attack, server.url, body) for _ in range(count)]
             found[name] = {
                 **be_honest(server, lambda sent=sent: not all(one.done() for one in sent)),
                 "answers": dict(Counter(one.result() for one in sent)),
             }
     for name, lines in {
         f"{4 * count} uploads that stall": attacks.stalled_uploads(server.url, 4 * count),
+        f"{4 * count} uploads of two bytes a second": attacks.dripping_uploads(
+            server.url, 4 * count
+        ),
         f"{65 * count} silent connections": attacks.silent_connections(server.url, 65 * count),
     }.items():
         end = time.monotonic() + STALL_SECONDS
@@ -275,7 +284,7 @@ def be_honest(server: Server, goes_on: Callable[[], bool]) -> dict[str, Any]:
     slowest = memory = 0.0
     while not answers or goes_on():
         begun = time.perf_counter()
-        answers[send_attack(server.url, HONEST)] += 1
+        answers[send_attack(server.url, form_of(HONEST))] += 1
         slowest = max(slowest, time.perf_counter() - begun)
         memory = max(memory, server.memory())
     return {
@@ -283,14 +292,17 @@ def be_honest(server: Server, goes_on: Callable[[], bool]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def send_attack(url: str, content: bytes) -> str:
-    """Return status and code of the answer to one file, or the error instead of one."""
-    files = {"file": ("a.jpg", content)}
+def form_of(content: bytes) -> dict[str, Any]:
+    """Return what httpx needs to send one file, whose whole image is to be judged."""
+    return {"files": {"file": ("a.jpg", content)}, "data": {"whole": "true"}}
+
+
+def send_attack(url: str, body: dict[str, Any]) -> str:
+    """Return status and code of the answer to one request, or the error instead of one."""
     try:
         answer = httpx.post(
-            f"{url}/v1/predictions",
-            files=files, data={"whole": "true"}, timeout=ANSWER_SECONDS, trust_env=False,
-        )  # fmt: skip
+            f"{url}/v1/predictions", **body, timeout=ANSWER_SECONDS, trust_env=False
+        )
     except httpx.HTTPError as error:
         return type(error).__name__
     return f"{answer.status_code} {answer.json().get('code', '')}".strip()

@@ -1,4 +1,4 @@
-"""A test that skips without being allowed to fails the run."""
+"""A test that skips without being allowed to fails the run, and so does one that never ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = """
+import threading
+
 import pytest
 
 def test_allowed():
@@ -23,6 +27,10 @@ def test_refused_before_it_begins():
 @pytest.mark.xfail(strict=True)
 def test_known_fault():
     assert False
+
+@pytest.mark.timeout(1)
+def test_waits_for_what_never_comes():
+    threading.Event().wait()
 """
 
 
@@ -40,7 +48,13 @@ def test_only_listed_skips_pass(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert "1 failed, 1 skipped, 1 xfailed, 2 errors" in done.stdout
+    assert "2 failed, 1 skipped, 1 xfailed, 2 errors" in done.stdout
     assert "unexpected skip: no time" in done.stdout
     assert "unexpected skip: could not import 'no_such_package'" in done.stdout
+    assert "Timeout (>1.0s)" in done.stdout
     assert done.returncode == 1
+
+
+def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
+    """What a test waits for may never come; `make test` gives no limit of its own."""
+    assert 0 < float(pytestconfig.getini("timeout")) <= 900

@@ -17,6 +17,7 @@ from types import ModuleType
 import httpx
 import pytest
 
+from mfclip.serve import upload
 from mfclip.serve import workers as workers_module
 from mfclip.serve.limits import Limits
 from serve.live import Live, Serve, picture_bytes
@@ -75,6 +76,33 @@ def test_small_files_of_many_pixels_take_their_turn(
         assert resident() - before < 32 << 20  # one decoded copy has 27 MB, and there were eight
     assert {answer.status_code for answer in answers} == {200}
     assert max(honest) < 20
+
+
+def test_forms_and_json_without_end_are_refused(serve: Serve, attacks: ModuleType) -> None:
+    json = {"Content-Type": "application/json"}
+    with serve() as live:
+        sent = ((attacks.many_fields(), attacks.FORM), (attacks.nested_json(), json))
+        answers = [
+            live.client.post("/v1/predictions", content=body, headers=headers)
+            for body, headers in sent
+        ]
+        assert live.judge(picture_bytes()).status_code == 200
+        assert list(live.service.folder.iterdir()) == []
+    assert [answer.status_code for answer in answers] == [422, 415]
+
+
+def test_dripping_uploads_keep_nobody_out(
+    serve: Serve, attacks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "GRACE_SECONDS", 0.1)  # younger ones are not called slow
+    with serve(Limits(queue=4)) as live:
+        with attacks.dripping_uploads(live.url, 8):
+            end = time.monotonic() + WAIT
+            while len(live.service.uploads) < 4 and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(1)
+            assert live.judge(picture_bytes()).status_code == 200
+        assert live.judge(picture_bytes()).status_code == 200
 
 
 def resident() -> int:
