@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 import torch
 
+import mfclip
 from helpers import KINDS, TINY, tiny_model
 from mfclip.card import Card, read_card
 from mfclip.config import build_config
 from mfclip.detectors import load_detector, save_detector
 from mfclip.errors import MAX_MESSAGE, WeightsError
+from mfclip.predict.prediction import Prediction
+from mfclip.predict.predictor import Predictor
 from mfclip.weights import MAX_TEXT, read_tensors, write_tensors
+
+DEMO = Path(mfclip.__file__).parent / "assets" / "demo"
 
 PATIENCE = 30  # seconds for one file, on a machine that does much else
 
@@ -123,7 +128,7 @@ def test_any_value_anywhere_in_settings_loads_or_is_refused_in_one_line(
 
 CARDS: dict[str, tuple[Any, ...]] = {
     "resize": (31, 10**9, 64.0, "64", True),
-    "face_margin": (-1.0, 0.0, 1e300, math.nan, "wide"),
+    "face_margin": (-1.0, 0.0, 1e-300, 1e300, math.nan, "wide"),
     "face_align": (1, "yes", None),
     "jpeg_quality": (0, 101, -5, 75.5, math.nan),
     "temperature": (-1.0, 0.0, math.nan, math.inf, 1e-30),
@@ -140,6 +145,27 @@ def test_values_of_a_card_are_checked(sound: Path, tmp_path: Path, key: str, val
     message = refuse(damaged(sound, tmp_path, lambda _, texts: put(texts["card"], (key,), value)))
     assert message is not None
     assert key.removesuffix("s") in message  # prompts and their features belong together
+
+
+@pytest.mark.parametrize(
+    ("margin", "resize", "quality", "align"),
+    [(0.1, 4096, 100, True), (10, 4096, 1, False), (0.1, 64, 1, False), (10, 64, 100, True)],
+)
+def test_ends_of_the_ranges_are_judged_soon(
+    sound: Path, tmp_path: Path, margin: float, resize: int, quality: int, align: bool
+) -> None:
+    """A card that names them cuts the face otherwise, and keeps nobody waiting."""
+    card = {
+        "face_margin": margin, "face_align": align, "jpeg_quality": quality, "resize": resize,
+        "verdict": {},
+    }  # fmt: skip
+    path = damaged(sound, tmp_path, lambda _, texts: texts["card"].update(card))
+    predictor = Predictor.load(str(path), engine="torch", device="cpu")
+    since = time.process_time()  # what waits for ever is ended by the limit of every test
+    (result,) = predictor.predict([DEMO / "photo" / "hopper.jpg"])
+    assert time.process_time() - since < PATIENCE
+    assert isinstance(result, Prediction)
+    assert 0 <= result.score <= 1
 
 
 SETTINGS: dict[str, tuple[tuple[str, ...], Any]] = {

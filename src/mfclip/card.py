@@ -269,7 +269,7 @@ class Card(BaseModel):
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     resize: Annotated[int, Field(strict=True, ge=8, le=4096)] = 256
-    face_margin: Annotated[Number, Field(gt=0, le=10)] = 1.3
+    face_margin: Annotated[Number, Field(ge=0.1, le=10)] = 1.3
     face_align: Annotated[bool, Field(strict=True)] = True
     jpeg_quality: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     temperature: Annotated[Number, Field(ge=1e-3, le=1e3)] = 1.0

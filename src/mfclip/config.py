@@ -152,7 +152,7 @@ class DataSettings(Settings):
     val_split: str = "val"
     test_split: str = "test"
     resize: int = Field(256, ge=32, le=4096)  # short side in pixels before the crop
-    face_margin: float = Field(1.3, gt=0, le=10)  # how the faces were cut; `Predictor` cuts alike
+    face_margin: float = Field(1.3, ge=0.1, le=10)  # how the faces were cut; `Predictor` cuts alike
     face_align: bool = True  # whether they were turned upright
     workers: int = Field(0, ge=0)  # loader processes; 0 = decode in the training process's threads
     masks: bool = False  # also load which part of each face was forged, for detectors that learn it

@@ -99,10 +99,10 @@ class PrepareOptions:
     quality: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.size < 1 or not self.margin > 0:
+        if self.num_frames < 1 or self.size < 1 or not 0.1 <= self.margin <= 10:  # noqa: PLR2004
             message = (
-                "expected num_frames and size of at least 1 and a positive margin, but got "
-                f"{self.num_frames}, {self.size} and {self.margin}"
+                "expected num_frames and size of at least 1 and a margin of 0.1 to 10, as weights "
+                f"may name it, but got {self.num_frames}, {self.size} and {self.margin}"
             )
             raise ConfigError(message)
         if self.quality is not None and not 1 <= self.quality <= 100:  # noqa: PLR2004
