@@ -76,7 +76,7 @@ def video_format(head: bytes) -> str | None:
     return next((name for name, begin in _VIDEOS if begin.match(head)), None)
 
 
-def sniff(head: bytes) -> str | None:
+def sniff(head: bytes) -> Literal["picture", "video"] | None:
     r"""Return ``picture``, ``video``, or None for neither, from the first `HEAD` bytes.
 
     Example:

@@ -140,7 +140,7 @@ def _left_out(unknown: Mapping[str, int], root: Path) -> list[str]:
             f"{listed}{more}"
         )
     others: Counter[str] = Counter()
-    shown = []
+    shown: list[str] = []
     for path in walk_others(root):
         others[path.suffix.lower()] += 1
         if len(shown) < LISTED:
