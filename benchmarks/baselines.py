@@ -117,6 +117,18 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def section(report: Mapping[str, Any]) -> str:
+    """Write the section of docs/detectors.md: the table, and what it may be read for."""
+    budget = report["budget"]
+    words = (
+        f"One run each on the same {budget['faces']} development faces at {budget['image_size']} "
+        f"px, {budget['max_steps']} steps of {budget['batch_size']}, from random weights, narrow "
+        "where a detector has widths (`benchmarks/baselines.toml`); brackets hold the 95% interval "
+        "from resamples of groups. So little training ranks no method; it shows that each learns."
+    )
+    return f"## All of them on one small budget\n\n{words}\n\n{render(report)}\n"
+
+
 def begin(out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Take up a report of the same budget and faces, or begin one."""
     if out.is_file():
@@ -189,11 +201,11 @@ def main(given: Sequence[str] | None = None) -> None:
             parser.error(f"expected --rows among {', '.join(known)}, but got {name!r}")
     arguments.runs = arguments.runs.resolve()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    table = render(run(arguments))
-    print(table)
+    report = run(arguments)
+    print(render(report))
     if arguments.page:
         text = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(insert(text, "baselines", table), encoding="utf-8")
+        PAGE.write_text(insert(text, "baselines", section(report)), encoding="utf-8")
 
 
 if __name__ == "__main__":

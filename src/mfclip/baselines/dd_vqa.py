@@ -3,7 +3,7 @@
 Re-implementation from the description; the authors published their data, but no code of the model.
 Source: Zhang et al., "Common Sense Reasoning for Deepfake Detection", ECCV 2024 (arXiv 2402.00126),
 read in its abstract; questions and answers in their repository (Reality-Defender/Research-DD-VQA,
-no licence file). The encoder is timm's (Apache-2.0). 58.02 M parameters, of which the encoder, all
+no licence file). The encoder is timm's (Apache-2.0). 54.87 M parameters, of which the encoder, all
 that a verdict needs, has 21.67 M.
 
 Neighbouring packages do not import each other: tokenizer and the sentences of labels are handed in
