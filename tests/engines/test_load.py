@@ -141,7 +141,8 @@ def test_other_detectors_give_their_logits(name: str, engine: str) -> None:
     settings = build_config({"model": {"name": name, **SIZES[name]}}).model
     torch.manual_seed(0)
     detector = build_detector(settings).eval()
-    if name not in ("clip", "vlffd"):  # by formula their pictures would be alike
+    # by formula their pictures would be alike, or their logits in the hundreds
+    if name not in ("clip", "vlffd", "recce", "dire"):
         fill(detector)
     images = pictures(3, settings.image_size)
     judged = build_engine(detector, engine, "fp32", CPU).judge(images)
