@@ -31,12 +31,14 @@ def read_texts(path: Path) -> Texts:
         raise ManifestError(f"cannot read the texts in {path}: {error}") from None
     if not isinstance(tree, dict):
         raise ManifestError(f"expected {path} to map faces to texts, but got {type(tree).__name__}")
-    found = {key: tuple(_flatten(entry)) for key, entry in tree.items()}
-    for key, texts in found.items():
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    found: dict[str, tuple[str, ...]] = {}
+    for key, entry in tree.items():
+        parts = list(_flatten(entry))
+        found[key] = tuple(part for part in parts if isinstance(part, str) and part.strip())
+        if not parts or len(found[key]) < len(parts):
             raise ManifestError(
                 f"{path}: expected a text, texts, or questions with answers for '{key}', but got "
-                f"{str(tree[key])[:80]}"
+                f"{str(entry)[:80]}"
             )
     return found
 
