@@ -27,6 +27,7 @@ from mfclip.layers.verdict import cross_entropy_loss
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 _SLOPE = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+_WIDTHS = {"resnet50": 2048, "resnet18": 512}
 _FULL_SLOPE = 4.0
 """What Sobel's filter gives at an edge from 0 to 1."""
 
@@ -84,7 +85,7 @@ class FoCus(nn.Module):
             join_statistics(timm.create_model(backbone, num_classes=0, global_pool=""))
             for _ in range(2)
         )
-        self.verdict = nn.Conv2d(2 * int(self.colours.num_features), 2, 1)
+        self.verdict = nn.Conv2d(2 * _WIDTHS[backbone], 2, 1)
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(3, 1, 1), persistent=False)
         across = torch.tensor(_SLOPE) / _FULL_SLOPE
@@ -106,8 +107,8 @@ class FoCus(nn.Module):
         """Return the size of the slope of each colour; 1 = a straight edge from 0 to 1."""
         padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
         slopes = functional.conv2d(padded, self.slope.repeat(3, 1, 1, 1), groups=3)
-        squares = slopes.square().unflatten(1, (3, 2)).sum(2)
-        return (squares + _LEAST_SQUARE).sqrt()
+        across, down = slopes[:, ::2], slopes[:, 1::2]
+        return (across.square() + down.square() + _LEAST_SQUARE).sqrt()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted cross-entropies of the face, and of it without its suspect part."""
