@@ -2,6 +2,8 @@
 
     python benchmarks/arithmetic.py --out benchmarks/results/arithmetic.json
 
+With ``--group NAME`` a part alone, such as baseline, whose table is printed only.
+
 Times are those of the processor in one thread, which other programs on the machine disturb little.
 A gain is the median of the ratios before / after of the rounds. The ideas are in `ideas.py`.
 """
@@ -73,7 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=None)
+    names = {group.__name__.removesuffix("_ideas"): group for group in GROUPS}
+    parser.add_argument("--group", choices=[n for n in names if n != "<lambda>"], default=None)
     arguments = parser.parse_args()
+    groups = GROUPS if arguments.group is None else (names[arguments.group],)
     torch.manual_seed(0)
     torch.set_num_threads(1)
     report: dict[str, Any] = {
@@ -81,14 +86,17 @@ def main() -> None:
         "rounds": arguments.rounds,
         "threads": 1,
         **asdict(provenance()),
-        "ideas": [measure(idea, arguments.rounds) for idea in memory_ideas()],
+        "ideas": [],
     }
+    if arguments.group is None:
+        report["ideas"] += [measure(idea, arguments.rounds) for idea in memory_ideas()]
     keep_freed_memory()
-    for group in GROUPS:
+    for group in groups:
         report["ideas"] += [measure(idea, arguments.rounds) for idea in group()]
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        insert(render(report))
+        if arguments.group is None:
+            insert(render(report))
     print(render(report))
 
 

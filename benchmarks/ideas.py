@@ -18,6 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 import straightforward
 from machine.subject import made_batch
 from mfclip.baselines.freqnet import FrequencyConvolution, keep_high_frequencies
+from mfclip.baselines.recce import GraphReasoning
+from mfclip.baselines.uia_vit import consistency_loss
 from mfclip.layers.transformer import TokenTransformer
 from mfclip.model.build import create_model
 from mfclip.model.patch_selector import (
@@ -267,6 +269,47 @@ def freqnet_ideas() -> list[Idea]:
     ]
 
 
+def baseline_ideas() -> list[Idea]:
+    """What two baselines ask of each place or patch, in a loop and at once, forward and back."""
+    reasoning = GraphReasoning(728, 256, finer=(256, 128), drop_rate=0.2).eval()
+    with torch.no_grad():  # as large as at 299 px, whose places are 19 x 19
+        coarse, fine, finest = (
+            torch.randn(4, channels, side, side)
+            for channels, side in ((728, 19), (256, 38), (128, 76))
+        )
+        attention = torch.rand(8, 196, 196)
+        forged, target = torch.randn(8, 196) > 0, torch.arange(8) % 2
+    constants = [nn.Parameter(torch.tensor(value)) for value in (0.6, 0.6, 0.2)]
+
+    class Walked(nn.Module):
+        def forward(self, values: Tensor, finer: tuple[Tensor, Tensor]) -> Tensor:
+            return straightforward.reason_place_by_place(reasoning, values, finer)
+
+    def learn(loss: Callable[..., Tensor]) -> Way:
+        def step() -> Tensor:
+            value = loss(attention, target, forged, *constants)
+            value.backward()
+            return value.detach()
+
+        return step
+
+    given = [coarse, (fine, finest)]
+    return [
+        Idea(
+            "RECCE: all places of the graph at once, batch 4, trained",
+            True,
+            step_of(Walked(), given),
+            step_of(reasoning, given),
+        ),
+        Idea(
+            "UIA-ViT: targets of attention by outer products, batch 8, trained",
+            True,
+            learn(straightforward.consistency_row_by_row),
+            learn(consistency_loss),
+        ),
+    ]
+
+
 def text_idea() -> Idea:
     model, labels = create_model("mfclip-small"), made_batch(24).labels
     encoder = model.language_encoder
@@ -287,7 +330,7 @@ def text_idea() -> Idea:
 
 
 GROUPS: tuple[Callable[[], list[Idea]], ...] = (
-    selection_ideas, noise_ideas, stage_ideas, token_ideas, freqnet_ideas,
+    selection_ideas, noise_ideas, stage_ideas, token_ideas, freqnet_ideas, baseline_ideas,
     lambda: [bias_idea(), text_idea()],
 )  # fmt: skip
 """What is measured with freed memory kept, as in training; `memory_ideas` come before."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from skimage.feature import graycomatrix, graycoprops
 from torch import Tensor
 from torch.nn import functional
 
+from mfclip.baselines.recce import GraphReasoning
 from mfclip.batch import Batch
 from mfclip.labels import Labels
 from mfclip.layers.verdict import cross_entropy_loss
@@ -75,6 +76,54 @@ def encode_text(encoder: FineGrainedLanguageEncoder, labels: Sequence[Labels]) -
     last = (used * torch.arange(n)).argmax(1)
     features: Tensor = encoder.projection(encoder.norm(tokens[torch.arange(len(tokens)), last]))
     return features
+
+
+def reason_place_by_place(
+    reasoning: GraphReasoning, values: Float[Tensor, "b c h w"], finer: tuple[Tensor, Tensor]
+) -> Float[Tensor, "b c h w"]:
+    """Walk over the places of RECCE's map, all pictures at once, as its authors do."""
+    centre = reasoning.centre(values)
+    parts = []
+    for ask, cells in zip(reasoning.finer, finer, strict=True):
+        r, asked = ask.ratio, torch.zeros_like(centre)
+        for y in range(centre.shape[2]):
+            for x in range(centre.shape[3]):
+                own = centre[:, :, y, x]
+                inside = cells[:, :, y * r : (y + 1) * r, x * r : (x + 1) * r]
+                embedded = ask.embed(inside.flatten(2).transpose(1, 2))  # b rr e
+                pairs = torch.cat([own[:, None].expand_as(embedded), embedded], dim=-1)
+                weights = ask.weigh(pairs).relu().softmax(1)
+                asked[:, :, y, x] = (weights * embedded).sum(1)
+        parts.append(asked * (1 - ask.gate(values).sigmoid()))
+    out: Tensor = reasoning.project(torch.cat([*parts, centre], dim=1).sigmoid())
+    return out
+
+
+def consistency_row_by_row(
+    attention: Float[Tensor, "b p p"],
+    target: Int[Tensor, " b"],
+    forged: Bool[Tensor, "b p"],
+    same_out: Tensor,
+    same_in: Tensor,
+    across: Tensor,
+) -> Float[Tensor, ""]:
+    """Fill UIA-ViT's target of each picture patch by patch, as its authors do."""
+    p = attention.shape[1]
+    sums, counts = [attention.new_zeros(()), attention.new_zeros(())], [0, 0]
+    for picture, is_fake, mask in zip(attention, target.tolist(), forged, strict=True):
+        rows = []
+        for patch in range(p):
+            if not is_fake:
+                row = same_out.expand(p).clone()
+                row[patch] = 1.0
+            elif mask[patch]:
+                row = torch.where(mask, same_in, across)
+            else:
+                row = torch.where(mask, across, same_out)
+            rows.append(row)
+        sums[is_fake] = sums[is_fake] + (picture - torch.stack(rows)).abs().sum() / (p * p - p)
+        counts[is_fake] += 1
+    return sum((s / max(1, n) for s, n in zip(sums, counts, strict=True)), start=sums[0] * 0)
 
 
 def loss(model: MFCLIP, batch: Batch) -> Tensor:

@@ -68,6 +68,22 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "dire": {"image_size": 32},
     "yu": {"image_size": 32, "options": {"width": 8}},
+    "focus": {"image_size": 64, "options": {"backbone": "resnet18"}},
+    "sbi": {"image_size": 32, "options": {"backbone": "efficientnet_b0"}},
+    "gend": {
+        "image_size": 32,
+        "options": {"tower": "pe", "patch_size": 8, "width": 64, "depth": 2, "num_heads": 2},
+    },
+    "dd_vqa": {
+        "image_size": 32,
+        "options": {
+            "patch_size": 8,
+            "width": 24,
+            "depth": 2,
+            "num_heads": 3,
+            "text_depth": 1,
+        },
+    },
     "fatformer": {
         "image_size": 32,
         "options": {

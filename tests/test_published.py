@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from helpers import SIZES, assert_close, fill, pictures
+from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import build_towers
 from mfclip.baselines.recce import Recce
 from mfclip.baselines.vision_packages import import_vision
 from mfclip.cli.app import app
-from mfclip.config import EvaluateSettings
+from mfclip.config import EvaluateSettings, build_config
 from mfclip.data.manifest import read_manifest
-from mfclip.detectors import load_detector
+from mfclip.detectors import build_random, load_detector
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector, fit_temperature
 from mfclip.evaluate.release import calibrate
 from mfclip.evaluate.score import score_manifest
 from mfclip.published import ORIGINS, import_weights
 from mfclip.report.wording import Words
+from oracles import fill_by_shape, wave
+from published_files import (
+    SMALL_RELEASED,
+    cevit_names,
+    efficientnet_names,
+    fatformer_tensors,
+    mfclip_tensors,
+)
 
 Judge = Callable[[Tensor], Tensor]
 IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
@@ -99,23 +111,176 @@ def bench_xception() -> tuple[Any, list[str], Judge]:
     return tree, ["model.image_size=64"], lambda x: theirs(2 * x - 1)
 
 
-def bench_recce() -> tuple[Any, list[str], Judge]:
+def xception() -> tuple[Any, list[str], Judge]:
+    """A whole module was pickled; its last layer stands behind a dropout."""
+    theirs = fill(import_vision("timm.models.xception").Xception(num_classes=2)).eval()
+    tree = {
+        f"model.{k.replace('fc.', 'last_linear.1.')}": v for k, v in theirs.state_dict().items()
+    }
+    return tree, ["model.image_size=64"], lambda x: theirs(2 * x - 1)
+
+
+RECCE = {"finer.0.gate": "va_gated_b.0", "finer.1.gate": "va_gated_c.0",
+         "centre": "va_embedding", "finer.0.embed": "vb_embedding",
+         "finer.1.embed": "vc_embedding",
+         "finer.0.weigh": "reweight_ab.0", "finer.1.weigh": "reweight_ac.0",
+         "project": "reproject"}  # fmt: skip
+SMALL_RECCE = ["model.image_size=64", "model.options.width=0.02"]
+
+
+def recce() -> tuple[dict[str, Tensor], list[str], Judge]:
     theirs = fill(Recce(width=0.02)).eval()
-    tree = {f"model.{k}": v for k, v in theirs.state_dict().items() if "reasoning" not in k}
+    tree = {k: v for k, v in theirs.state_dict().items() if "reasoning" not in k}
     tree = {k.replace("n.gate", "n.gated").replace("n.values", "n.h"): v for k, v in tree.items()}
-    parts = {"finer.0.gate": "va_gated_b.0", "finer.1.gate": "va_gated_c.0",
-             "centre": "va_embedding", "finer.0.embed": "vb_embedding",
-             "finer.1.embed": "vc_embedding",
-             "finer.0.weigh": "reweight_ab.0", "finer.1.weigh": "reweight_ac.0",
-             "project": "reproject"}  # fmt: skip
     for name, value in theirs.reasoning.state_dict().items():
-        here = next(part for part in parts if name.startswith(part))
-        tree[f"model.reasoning.{parts[here]}{name.removeprefix(here)}"] = value
-    fc = theirs.fc
-    tree["model.fc.weight"] = torch.cat([torch.ones_like(fc.weight), 1 + fc.weight])  # two columns
-    tree["model.fc.bias"] = torch.cat([torch.ones_like(fc.bias), 1 + fc.bias])
+        here = next(part for part in RECCE if name.startswith(part))
+        tree[f"reasoning.{RECCE[here]}{name.removeprefix(here)}"] = value
+    tree["encoder.fc.weight"] = torch.ones(1000, 3)  # a layer that nothing uses
+    return tree, SMALL_RECCE, theirs
+
+
+def bench_recce() -> tuple[Any, list[str], Judge]:
+    tree, overrides, theirs = recce()
+    tree = {f"model.{k}": v for k, v in tree.items() if not k.startswith("encoder.fc.")}
+    for part in ("weight", "bias"):  # two columns
+        one = tree[f"model.fc.{part}"]
+        tree[f"model.fc.{part}"] = torch.cat([torch.ones_like(one), 1 + one])
     tree["backbone.conv1.weight"] = torch.zeros(1)  # a network that nothing uses
-    return tree, ["model.image_size=64", "model.options.width=0.02"], theirs
+    return tree, overrides, theirs
+
+
+def cevit() -> tuple[Any, list[str], Judge]:
+    sizes: dict[str, Any] = {"width": 8, "depth": 2, "hidden": 16}
+    theirs = fill(CrossEfficientViT(image_size=32, **sizes)).eval()
+    own, tree = theirs.state_dict(), {}
+    for name, here in cevit_names(layers=2):
+        tree[f"module.{name}"] = own.get(here, torch.ones(7))
+    overrides = [f"model.options.{name}={value}" for name, value in sizes.items()]
+
+    def judge(x: Tensor) -> Tensor:  # they saw blue first
+        return theirs(x.flip(1))
+
+    return tree, ["model.image_size=32", *overrides], judge
+
+
+def fatformer() -> tuple[Any, list[str], Judge]:
+    settings = build_config({"model": {"name": "fatformer", **SIZES["fatformer"]}}).model
+    torch.manual_seed(0)
+    theirs = build_random(settings).eval()
+    # the number of adapters is read off the file
+    options = {k: v for k, v in settings.options.items() if k != "adapters"}
+    overrides = [f"model.options.{name}={value}" for name, value in options.items()]
+    return {"model": fatformer_tensors(theirs)}, ["model.image_size=32", *overrides], theirs
+
+
+def clip_tower(tensors: dict[str, Tensor], x: Tensor, heads: int) -> Tensor:
+    """CLIP's image tower as transformers writes it: one picture, head by head."""
+    start = "feature_extractor.vision_model."
+    t = {name.removeprefix(start): value for name, value in tensors.items()}
+    patches = functional.conv2d(x[None], t["embeddings.patch_embedding.weight"], stride=8)[0]
+    x = torch.cat([t["embeddings.class_embedding"][None], patches.flatten(1).T])
+    x = x + t["embeddings.position_embedding.weight"]
+    x = norm(x, t, "pre_layrnorm")
+    for layer in range(2):
+        here = f"encoder.layers.{layer}"
+        h, mixed = norm(x, t, f"{here}.layer_norm1"), []
+        q, k, v = (linear(h, t, f"{here}.self_attn.{part}_proj") for part in "qkv")
+        for head in range(heads):
+            part = slice(head * 64 // heads, (head + 1) * 64 // heads)
+            scores = q[:, part] @ k[:, part].T / (64 / heads) ** 0.5
+            mixed.append(scores.softmax(-1) @ v[:, part])
+        x = x + linear(torch.cat(mixed, -1), t, f"{here}.self_attn.out_proj")
+        h = linear(norm(x, t, f"{here}.layer_norm2"), t, f"{here}.mlp.fc1")
+        x = x + linear(h * (1.702 * h).sigmoid(), t, f"{here}.mlp.fc2")
+    return norm(x[:1], t, "post_layernorm")[0]
+
+
+def norm(x: Tensor, t: dict[str, Tensor], name: str) -> Tensor:
+    return functional.layer_norm(x, x.shape[-1:], t[f"{name}.weight"], t[f"{name}.bias"], 1e-5)
+
+
+def linear(x: Tensor, t: dict[str, Tensor], name: str) -> Tensor:
+    return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
+
+
+SMALL_GEND = ["model.image_size=32", "model.options.patch_size=8", "model.options.width=64",
+              "model.options.depth=2", "model.options.num_heads=2"]  # fmt: skip
+OPENAI = torch.tensor(ORIGINS["gend"].scaling).view(2, 3, 1, 1)
+
+
+def gend() -> tuple[Any, list[str], Judge]:
+    start, d = "feature_extractor.vision_model.", 64
+    shapes = {f"{start}embeddings.class_embedding": (d,),
+              f"{start}embeddings.patch_embedding.weight": (d, 3, 8, 8),
+              f"{start}embeddings.position_embedding.weight": (17, d),
+              "feature_extractor.visual_projection.weight": (48, d),
+              "model.linear.weight": (2, d), "model.linear.bias": (2,)}  # fmt: skip
+    blocks = [f"encoder.layers.{layer}" for layer in range(2)]
+    for block in blocks:
+        for part in "qkv":
+            shapes[f"{start}{block}.self_attn.{part}_proj.weight"] = (d, d)
+        shapes[f"{start}{block}.self_attn.out_proj.weight"] = (d, d)
+        shapes[f"{start}{block}.mlp.fc1.weight"] = (4 * d, d)
+        shapes[f"{start}{block}.mlp.fc2.weight"] = (d, 4 * d)
+    matrices = [k for k in shapes if ".encoder." in k]
+    shapes |= {k.replace("weight", "bias"): (shapes[k][0],) for k in matrices}
+    norms = [f"{block}.layer_norm{n}" for block in blocks for n in (1, 2)]
+    for name in (*norms, "pre_layrnorm", "post_layernorm"):
+        shapes |= {f"{start}{name}.{part}": (d,) for part in ("weight", "bias")}
+    tensors = {k: wave(*shape).float() for k, shape in shapes.items()}
+    tensors = {k: v / v[0].numel() ** 0.5 if v.ndim > 1 else v for k, v in tensors.items()}
+    tensors[f"{start}embeddings.position_ids"] = torch.arange(17)[None]
+
+    def judge(x: Tensor) -> Tensor:
+        pixels = (x - OPENAI[0]) / OPENAI[1]
+        features = torch.stack([clip_tower(tensors, one, heads=2) for one in pixels])
+        return linear(functional.normalize(features, dim=1), tensors, "model.linear")
+
+    return tensors, SMALL_GEND, judge
+
+
+def gend_pe() -> tuple[Any, list[str], Judge]:
+    """Theirs keeps the places of 48 px and draws those of other sizes while it runs."""
+    theirs = import_vision("timm").create_model(
+        "vit_pe_core_tiny_patch16_384", num_classes=0, dynamic_img_size=True,
+        img_size=48, patch_size=8, embed_dim=64, depth=2, num_heads=2, ref_feat_shape=(24, 24),
+    )  # fmt: skip
+    theirs = fill_by_shape(theirs).eval()
+    tree = {f"feature_extractor.backbone.{k}": v for k, v in theirs.state_dict().items()}
+    tree |= {"model.linear.weight": wave(2, 64).float(), "model.linear.bias": torch.ones(2)}
+
+    def judge(x: Tensor) -> Tensor:
+        return linear(functional.normalize(theirs(2 * x - 1), dim=1), tree, "model.linear")
+
+    return tree, SMALL_GEND, judge
+
+
+def sbi() -> tuple[Any, list[str], Judge]:
+    theirs = import_vision("timm").create_model("tf_efficientnet_b4", num_classes=2)
+    own = fill(theirs).eval().state_dict()
+    names = efficientnet_names([len(stage) for stage in theirs.blocks])
+    tree = {f"net.{name}": own[here] for name, here in names}
+    tree |= {f"net._fc.{part}": own[f"classifier.{part}"] for part in ("weight", "bias")}
+    assert len(tree) == len(own)
+    return {"model": tree, "optimizer": {}, "epoch": 1}, ["model.image_size=64"], theirs
+
+
+def mfclip() -> tuple[Any, list[str], Judge]:
+    """The network itself is compared with a restatement in model/test_released.py."""
+    tensors = mfclip_tensors()
+    theirs: Any = build_config({"model": {"name": "mfclip", **SMALL_RELEASED}}).model
+    overrides = [
+        f"model.{key}={value}"
+        for key, value in {
+            "image_size": 64, "embed_dim": 32, "num_heads": 4, "mlp_ratio": 2.0,
+            "image.widths": [4, 8], "image.convs": [2, 1], "image.depth": 2,
+            "noise.patch_size": 32, "noise.widths": [4, 6], "noise.convs": [1, 2],
+            "noise.depth": 1,
+        }.items()
+    ]  # fmt: skip
+    detector: Any = build_random(theirs)
+    detector.load_state_dict(detector.from_published(tensors))
+    return {f"module.{k}": v for k, v in tensors.items()}, overrides, detector.eval()
 
 
 def resnet() -> tuple[Any, list[str], Judge]:
@@ -129,6 +294,14 @@ def resnet() -> tuple[Any, list[str], Judge]:
 
 
 FILES: dict[str, Callable[[], tuple[Any, list[str], Judge]]] = {
+    "mfclip": mfclip,
+    "xception": xception,
+    "recce": recce,
+    "cevit": cevit,
+    "fatformer": fatformer,
+    "gend": gend,
+    "gend-pe": gend_pe,
+    "sbi": sbi,
     "cvit": lambda: cvit((1, 5)),
     "cvit-first": lambda: cvit((7, 1)),
     "xception-deepfakebench": bench_xception,
@@ -161,6 +334,11 @@ def test_imported_weights_give_the_authors_scores(name: str, tmp_path: Path) -> 
     assert facts["fake_column"] == origin.fake_column
     assert len(facts["sha256"]) == 64
     assert "was not measured" in Words().bands(card.bands("detected"), origin=True)
+
+
+def test_there_is_a_made_up_file_of_every_published_network() -> None:
+    by_themselves = {"freqnet", "uia_vit", "uia_vit-deepfakebench", "clip"}  # the tests below
+    assert {name.removesuffix("-first") for name in FILES} | by_themselves == set(ORIGINS)
 
 
 def test_freqnets_names_are_known(tmp_path: Path) -> None:
@@ -351,3 +529,38 @@ def test_calibration_fits_the_temperature_and_leaves_the_weights(
     assert load_detector(again)[1].temperature == card.temperature
     with pytest.raises(ConfigError, match="'val' chose these weights"):
         calibrate(ours, manifest, again, splits=["val"])
+
+
+def test_weights_of_another_detector_are_refused_before_they_are_loaded(
+    made_faces: Path, tmp_path: Path
+) -> None:
+    run = CliRunner()
+    tree, overrides, _ = FILES["cvit"]()
+    theirs, ours = tmp_path / "a.pth", tmp_path / "a.safetensors"
+    torch.save(tree, theirs)
+    import_weights("cvit", theirs, ours, overrides=overrides)
+    image = made_faces.parent / "0.png"
+
+    def predict(*options: object) -> Any:
+        return run.invoke(app, ["predict", str(image), "--whole", *map(str, options)])
+
+    done = predict("--weights", ours, "--detector", "cvit")
+    assert done.exit_code == 0, done.exception
+    plain = tmp_path / "timm.safetensors"
+    safetensors.torch.save_file({"fc.weight": torch.zeros(2)}, plain)
+    for given, error, message in (
+        ([ours, "recce-deepfakebench"], ConfigError, "are weights of 'cvit', and not of 'recce'"),
+        ([ours, "recce-bench"], ConfigError, r"a detector among \[mfclip, .*yu \(re-impl.*bench'"),
+        ([theirs, "cvit"], WeightsError, r"'mfclip import cvit .*a\.pth -o cvit\.safetensors'"),
+        ([plain, "xception"], WeightsError, r"not written by mfclip; .*'mfclip import xception"),
+        ([theirs, "yu"], WeightsError, "of 'yu' no authors' file is known; train it"),
+        (["a.onnx", "cvit"], ConfigError, r"checks a file of weights, and not the graph a\.onnx"),
+    ):
+        done = predict("--weights", given[0], "--detector", given[1])
+        assert isinstance(done.exception, error), done.exception
+        assert re.search(message, str(done.exception)), done.exception
+    assert isinstance(predict("--detector", "cvit").exception, ConfigError)
+    for each in (theirs, plain):  # without --detector, too, the way is shown
+        done = predict("--weights", each)
+        assert isinstance(done.exception, WeightsError)
+        assert f"'mfclip import NAME {each} -o NAME.safetensors'" in str(done.exception)

@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from mfclip.baselines.recce import GraphReasoning
+from mfclip.baselines.uia_vit import consistency_loss
 from mfclip.batch import Batch
 from mfclip.labels import Labels
 from mfclip.model.build import create_model
@@ -22,6 +24,28 @@ def _load() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_loops_of_baselines_give_what_is_done_at_once() -> None:
+    slow = _load()
+    torch.manual_seed(0)
+    reasoning = GraphReasoning(8, 4, finer=(4, 4), drop_rate=0.2).eval()
+    coarse = torch.randn(2, 8, 3, 3, requires_grad=True)
+    finer = (torch.randn(2, 4, 6, 6), torch.randn(2, 4, 12, 12))
+    both = [reasoning(coarse, finer), slow.reason_place_by_place(reasoning, coarse, finer)]
+    torch.testing.assert_close(*both)
+    torch.testing.assert_close(*(torch.autograd.grad(out.sum(), coarse)[0] for out in both))
+
+    attention, forged = torch.rand(5, 9, 9), torch.rand(5, 9) > 0.5
+    constants = [torch.tensor(value, requires_grad=True) for value in (0.6, 0.5, 0.2)]
+    for target in ([0, 1, 1, 0, 1], [1] * 5, [0] * 5):
+        given = (attention, torch.tensor(target), forged, *constants)
+        both = [consistency_loss(*given), slow.consistency_row_by_row(*given)]
+        torch.testing.assert_close(*both)
+    attention.requires_grad_()
+    losses = (consistency_loss, slow.consistency_row_by_row)
+    slopes = [torch.autograd.grad(loss(attention, *given[1:]), attention)[0] for loss in losses]
+    torch.testing.assert_close(*slopes)
 
 
 def test_features_loss_and_gradients_are_those_of_the_straightforward_way() -> None:

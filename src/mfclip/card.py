@@ -250,6 +250,7 @@ class Card(BaseModel):
         config_fingerprint: its short hash.
         mfclip: version that trained them.
         torch: version that trained them.
+        detector: its name, and whether it is re-implemented from its description.
         trained_on: the data, in words.
         licence: who may use them.
         limits: what they cannot do, in words.
@@ -285,6 +286,7 @@ class Card(BaseModel):
     config_fingerprint: Text | None = None
     mfclip: Text | None = None
     torch: Text | None = None
+    detector: Text | None = None
     trained_on: Text | None = None
     licence: Text | None = None
     limits: Text | None = None

@@ -161,6 +161,7 @@ class DataSettings(Settings):
     augment: Literal["none", "light", "strong", "perturb", "everyday"] = "none"  # not in paper
     self_blend: float = Field(0.0, ge=0, le=1)  # share of a batch: reals and forgeries of them
     twins: Path | None = None  # folder of reconstructions, to make such forgeries with, too
+    texts: Path | None = None  # .json with sentences about faces, for detectors that read them
     max_unreadable: int = Field(100, ge=0)  # images passed over before training stops
 
 
@@ -242,7 +243,7 @@ class RunConfig(Settings):
 
         Where the data lies does not count: the manifest has a fingerprint of its own.
         """
-        place = {"data": {"manifest", "root", "shards", "twins", "workers", "cache"}}
+        place = {"data": {"manifest", "root", "shards", "twins", "texts", "workers", "cache"}}
         tree = self.model_dump(mode="json", exclude=place, exclude_defaults=True)
         changed = {group: values for group, values in tree.items() if values != {}}
         text = json.dumps(changed, sort_keys=True)

@@ -2,7 +2,7 @@
 
 Adding one: a file in `baselines` with `forward(images) -> logits` and `loss(batch)`, and a row in
 `DETECTORS`. A class whose arguments are plain numbers needs no builder of its own:
-``"name": _plain(Class)``.
+``"name": Row(_plain(Class))``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from inspect import signature
 from pathlib import Path
@@ -23,12 +24,16 @@ from torch import Tensor, nn
 from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import CLIP, build_towers
 from mfclip.baselines.cvit import ConvolutionalVisionTransformer, build_encoder
+from mfclip.baselines.dd_vqa import DdVqa
 from mfclip.baselines.dire import Dire
 from mfclip.baselines.fatformer import SENTENCES, FatFormer
+from mfclip.baselines.focus import FoCus
 from mfclip.baselines.freqnet import FreqNet
+from mfclip.baselines.gend import GenD
 from mfclip.baselines.guan import Guan
 from mfclip.baselines.options import read_options, refuse_unused
 from mfclip.baselines.recce import Recce
+from mfclip.baselines.sbi import Sbi
 from mfclip.baselines.uia_vit import UiaVit
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.baselines.vlffd import Vlffd
@@ -42,7 +47,7 @@ from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
 from mfclip.model.ftg import number_sentences, prompts
 from mfclip.model.mfclip import MFCLIP, are_normalised
-from mfclip.model.tokenizer import tokenize
+from mfclip.model.tokenizer import VOCAB_SIZE, tokenize
 from mfclip.weights import (
     FORMAT,
     WeightFile,
@@ -185,31 +190,80 @@ def _build_vlffd(settings: ModelSettings, loss: LossSettings) -> nn.Module:
     )
 
 
-DETECTORS: dict[str, Builder] = {
-    "mfclip": build_mfclip,
-    "mfclip-small": build_mfclip,
-    "mfclip-lite": build_mfclip,
-    "xception": _plain(Xception),
-    "vit": _plain(VisionTransformer),
-    "cvit": _build_cvit,
-    "clip": _build_clip,
-    "freqnet": _plain(FreqNet),
-    "recce": _plain(Recce),
-    "uia_vit": _plain(UiaVit),
-    "cevit": _plain(CrossEfficientViT),
-    "guan": _plain(Guan),
-    "dire": _plain(Dire),
-    "fatformer": _build_fatformer,
-    "vlffd": _build_vlffd,
-    "yu": _plain(Yu),
+def _build_dd_vqa(settings: ModelSettings, loss: LossSettings) -> nn.Module:
+    """Hand DD-VQA the tokenizer, and what labels say where a face has no text of its own."""
+    refuse_unused(settings, ("text",))
+    given = ("tokenize", "answer", "vocabulary", "image_size", "loss_settings")
+    (options,) = read_options(settings, DdVqa, given=given)
+    text = settings.text
+
+    def answer(labels: Labels) -> str:
+        return ", ".join(prompts(labels, text.max_levels, text.real_prompts))
+
+    return DdVqa(
+        lambda texts: tokenize([[one] for one in texts], text.context_length)[:, 0],
+        answer,
+        vocabulary=VOCAB_SIZE,
+        image_size=settings.image_size,
+        loss_settings=loss,
+        **options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A detector that `model.name` can name.
+
+    Attributes:
+        build: makes it from the settings.
+        reimplemented: no code of its authors could be read, so that it is our reading of a
+            description, and is called so wherever its name is shown; see `describe_name`.
+        judges_maps: its pictures are maps that were computed from faces, and not the faces.
+    """
+
+    build: Builder
+    reimplemented: bool = False
+    judges_maps: bool = False
+
+
+DETECTORS: dict[str, Row] = {
+    "mfclip": Row(build_mfclip),
+    "mfclip-small": Row(build_mfclip),
+    "mfclip-lite": Row(build_mfclip),
+    "xception": Row(_plain(Xception)),
+    "vit": Row(_plain(VisionTransformer)),
+    "cvit": Row(_build_cvit),
+    "clip": Row(_build_clip),
+    "freqnet": Row(_plain(FreqNet)),
+    "recce": Row(_plain(Recce)),
+    "uia_vit": Row(_plain(UiaVit)),
+    "cevit": Row(_plain(CrossEfficientViT)),
+    "guan": Row(_plain(Guan)),
+    "dire": Row(_plain(Dire), judges_maps=True),
+    "fatformer": Row(_build_fatformer),
+    "vlffd": Row(_build_vlffd, reimplemented=True),
+    "yu": Row(_plain(Yu), reimplemented=True),
+    "dd_vqa": Row(_build_dd_vqa, reimplemented=True),
+    "focus": Row(_plain(FoCus), reimplemented=True),
+    "gend": Row(_plain(GenD)),
+    "sbi": Row(_plain(Sbi)),
 }
 
 
-REIMPLEMENTED = ("vlffd", "yu")
-"""Detectors of which no code could be read: our reading of a description, and to be called so."""
+def describe_name(name: str, shown: str | None = None) -> str:
+    """Name a detector to a reader, and say so where it is our reading of a description.
 
-JUDGES_MAPS = ("dire",)
-"""Detectors whose pictures are maps that were computed from faces, and not the faces."""
+    Args:
+        name: a key of `DETECTORS`; others are no detector's and stay as they are.
+        shown: what a table calls it; None takes the key.
+
+    Example:
+        >>> describe_name("yu", "Yu et al."), describe_name("xception")
+        ('Yu et al. (re-implemented from its description)', 'xception')
+    """
+    row = DETECTORS.get(name)
+    note = " (re-implemented from its description)" if row and row.reimplemented else ""
+    return f"{shown or name}{note}"
 
 
 def build_detector(settings: ModelSettings, loss: LossSettings | None = None) -> nn.Module:
@@ -342,11 +396,11 @@ def build_random(settings: ModelSettings, loss: LossSettings | None = None) -> n
         ConfigError: an unknown name, or sizes that do not fit together.
     """
     if settings.name not in DETECTORS:
-        choices = ", ".join(DETECTORS)
+        choices = ", ".join(map(describe_name, DETECTORS))
         raise ConfigError(
             f"expected model.name to be one of [{choices}], but got {settings.name!r}"
         )
-    return DETECTORS[settings.name](settings, loss or LossSettings())
+    return DETECTORS[settings.name].build(settings, loss or LossSettings())
 
 
 def _start_from(detector: nn.Module, source: str) -> None:
@@ -444,7 +498,8 @@ def _download(hub_id: str, file: str = "model.safetensors") -> Path:
 def _without_absent_text(settings: ModelSettings, file: WeightFile) -> ModelSettings:
     """Leave out MFCLIP's text half if the file does not hold it: most of the time to build it."""
     held = any(name.startswith("language_encoder.") for name in file.tensors)
-    if held or DETECTORS.get(settings.name) is not build_mfclip:
+    row = DETECTORS.get(settings.name)
+    if held or row is None or row.build is not build_mfclip:
         return settings
     return settings.model_copy(update={"use_text": False})
 

@@ -18,9 +18,23 @@ from torch import Tensor
 from mfclip.card import Card, read_card
 from mfclip.checkpoints import read_checkpoint
 from mfclip.config import ModelSettings, load_config
-from mfclip.detectors import build_random, rename_published, save_detector
+from mfclip.detectors import (
+    DETECTORS,
+    build_random,
+    describe_name,
+    find_weights,
+    rename_published,
+    save_detector,
+)
 from mfclip.errors import ConfigError, WeightsError
-from mfclip.weights import load_tensors
+from mfclip.weights import (
+    FORMAT,
+    PICKLED,
+    import_advice,
+    load_tensors,
+    read_metadata,
+    read_text,
+)
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -200,6 +214,33 @@ ORIGINS: dict[str, Origin] = {
         resize=256,
         fake_column=None,
     ),
+    "gend": Origin(
+        ["model.name=gend"],
+        "https://huggingface.co/yermandy/GenD_CLIP_L_14",
+        "MIT",
+        OPENAI,
+        _BENCH_CROP,
+        resize=224,
+        face_align=True,
+    ),
+    "gend-pe": Origin(
+        ["model.name=gend", "model.options.tower=pe"],
+        "https://huggingface.co/yermandy/GenD_PE_L",
+        "MIT",
+        HALF,
+        _BENCH_CROP,
+        resize=224,
+        face_align=True,
+    ),
+    "sbi": Origin(
+        ["model.name=sbi", "model.image_size=380"],
+        "https://github.com/mapooon/SelfBlendedImages",
+        "research only; commercial use needs a contract",
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        "box 1.25 times as large as the face, squeezed to 380 x 380",
+        resize=380,
+        face_margin=1.25,
+    ),
     "clip": Origin(
         ["model.name=clip", "model.options.variant=zero-shot"],
         "https://github.com/mlfoundations/open_clip",
@@ -213,6 +254,42 @@ ORIGINS: dict[str, Origin] = {
 
 _LOSS_ONLY = ("same_out", "same_in", "across")
 """Parameters that only a loss uses (UIA-ViT's), which a file need not hold."""
+
+
+def check_detector(weights: str, name: str) -> None:
+    """Check that weights are those of a detector, before anything is loaded.
+
+    Args:
+        weights: a file, a run's folder or a hub id.
+        name: a key of `ORIGINS` or `DETECTORS`.
+
+    Raises:
+        ConfigError: an unknown name, or weights of another detector.
+        WeightsError: they are absent, or as their authors published them: the message says how to
+            import them.
+    """
+    if name not in ORIGINS and name not in DETECTORS:
+        known = dict.fromkeys([*DETECTORS, *ORIGINS])
+        raise ConfigError(
+            f"expected a detector among [{', '.join(map(describe_name, known))}], but got {name!r}"
+        )
+    path = find_weights(weights)
+    if path.suffix.lower() in PICKLED and path.is_file():
+        raise WeightsError(f"{path} holds what its authors published; {_advice(path, name)}")
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} was not written by mfclip; {_advice(path, name)}")
+    found = str(read_text(metadata, "settings", path).get("name", "mfclip"))
+    wanted = load_config(None, ORIGINS[name].settings).model.name if name in ORIGINS else name
+    if found != wanted:
+        raise ConfigError(f"{weights} are weights of '{found}', and not of '{wanted}'")
+
+
+def _advice(path: Path, name: str) -> str:
+    """Say how to import, where there is something to import."""
+    if name in ORIGINS:
+        return import_advice(path, name)
+    return f"of '{name}' no authors' file is known; train it, or name weights of mfclip"
 
 
 def import_weights(
@@ -268,6 +345,7 @@ def _card(
         "resize": max(origin.resize, size),
         "face_margin": origin.face_margin,
         "face_align": origin.face_align,
+        "detector": describe_name(settings.name),
         "trained_on": f"as {origin.source} says; mfclip did not train these weights",
         "licence": licence or origin.licence,
         "limits": "Nobody measured with mfclip how often these weights err; mfclip calibrate does.",

@@ -33,6 +33,9 @@ MAX_TENSORS = 10_000
 MAX_UNSTORED = 2**26
 """Numbers in tables that a detector makes for itself and does not store, such as masks."""
 
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
+"""Endings of what ``torch.save`` writes, which is never loaded as weights."""
+
 BEST = "best.safetensors"
 """Name of a run's best weights in its folder."""
 
@@ -87,6 +90,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(message) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts beside a safetensors file's tensors, and none of the tensors.
+
+    Raises:
+        WeightsError: no such file, or it is cut short or not a safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}; expected a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
+        raise WeightsError(message) from error
+
+
 def _check_count(count: int, path: Path) -> None:
     if count > MAX_TENSORS:  # each takes its time
         message = f"{path}: expected at most {MAX_TENSORS} tensors, but got {count}"
@@ -117,6 +138,8 @@ def read_weights(path: Path) -> WeightFile:
 
     if not path.is_file():
         raise WeightsError(f"no weights at {path}; expected a .safetensors file")
+    if path.suffix.lower() in PICKLED:
+        raise WeightsError(f"{path} is no .safetensors file; {import_advice(path)}")
     try:
         content = path.read_bytes()
         # `load` checks the header, but does not hand out its texts: a length, then JSON
@@ -131,10 +154,19 @@ def read_weights(path: Path) -> WeightFile:
     metadata = header.get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         message = f"{path} was not written by mfclip: expected format {FORMAT!r}, but got "
-        raise WeightsError(message + repr(metadata.get("format")))
+        got = repr(metadata.get("format"))
+        raise WeightsError(f"{message}{got}; {import_advice(path)}")
     settings, card = (read_text(metadata, name, path) for name in ("settings", "card"))
     digest = hashlib.sha256(content).hexdigest()
     return WeightFile(tensors, settings, read_card(card, f"the card of {path}"), digest)
+
+
+def import_advice(path: Path, name: str = "NAME") -> str:
+    """Say how a file that others published becomes one for ``--weights``."""
+    return (
+        f"if its authors published it, 'mfclip import {name} {path} -o {name}.safetensors' makes "
+        "weights of it, once ('mfclip import' lists the names)"
+    )
 
 
 def read_text(texts: Mapping[str, str], name: str, path: Path) -> dict[str, Any]:

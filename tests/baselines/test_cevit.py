@@ -6,7 +6,6 @@ of parameters and pictures are those of `oracles`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.vision_packages import import_vision
 from mfclip.errors import ConfigError
 from oracles import fill_by_shape, oracle_pictures, parameter_count
+from published_files import cevit_names
 
 SMALL: dict[str, Any] = {"image_size": 32, "width": 8, "depth": 2, "hidden": 16}
 
@@ -88,90 +88,12 @@ def test_a_fake_may_weigh_less() -> None:
     assert_close(model.loss(batch)["cross_entropy"], terms.mean())
 
 
-PARTS = ("weight", "bias")
-ATTENTION = {
-    "to_q.weight": "query.weight",
-    "to_kv.weight": "key_value.weight",
-    **{f"to_out.0.{part}": f"out.{part}" for part in PARTS},
-}
-
-
-def block_names(number: int) -> Iterator[tuple[str, str]]:
-    """Names of a block of the EfficientNet; the first has no expansion."""
-    convolutions = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw"}
-    convolutions |= {"_project_conv": "conv_pwl"}
-    norms = {"_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
-    if number == 0:
-        convolutions = {"_depthwise_conv": "conv_dw", "_project_conv": "conv_pw"}
-        norms = {"_bn1": "bn1", "_bn2": "bn2"}
-    for theirs, ours in convolutions.items():
-        yield f"{theirs}.weight", f"{ours}.weight"
-    for theirs, ours in norms.items():
-        for part in (*PARTS, "running_mean", "running_var", "num_batches_tracked"):
-            yield f"{theirs}.{part}", f"{ours}.{part}"
-    for part in PARTS:
-        yield f"_se_reduce.{part}", f"se.conv_reduce.{part}"
-        yield f"_se_expand.{part}", f"se.conv_expand.{part}"
-
-
-def embedder_names() -> Iterator[tuple[str, str]]:
-    yield "cls_token", "class_token"
-    yield "pos_embedding", "positions"
-    yield "efficient_net._conv_stem.weight", "network.conv_stem.weight"
-    yield "efficient_net._conv_head.weight", "network.conv_head.weight"
-    for part in PARTS:
-        yield f"to_patch_embedding.1.{part}", f"project.{part}"
-    for part in (*PARTS, "running_mean", "running_var", "num_batches_tracked"):
-        yield f"efficient_net._bn0.{part}", f"network.bn1.{part}"
-        yield f"efficient_net._bn1.{part}", f"network.bn2.{part}"
-    places = [(stage, place) for stage, n in enumerate((1, 2, 2, 3, 3, 4, 1)) for place in range(n)]
-    for number, (stage, place) in enumerate(places):
-        for theirs, ours in block_names(number):
-            there = f"efficient_net._blocks.{number}.{theirs}"
-            yield there, f"network.blocks.{stage}.{place}.{ours}"
-
-
-def layer_names(side: int, ours: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Names of one branch of a layer: its encoder, then its two questions."""
-    for part in PARTS:
-        yield f"{side}.norm.{part}", f"{ours}.norm.{part}"
-    pairs = [("0.norm", "norm1"), ("1.norm", "norm2"), ("1.fn.net.0", "mlp.0")]
-    names = dict(with_parts([*pairs, ("1.fn.net.3", "mlp.3")]))
-    names |= {f"0.fn.{theirs}": f"attention.{here}" for theirs, here in ATTENTION.items()}
-    for block in range(depth):
-        for theirs, here in names.items():
-            yield f"{side}.layers.{block}.{theirs}", f"{ours}.blocks.{block}.{here}"
-    pairs = [("project_in", "enter"), ("project_out", "leave"), ("fn.norm", "norm")]
-    names = dict(with_parts(pairs))
-    names |= {f"fn.fn.{theirs}": f"attention.{here}" for theirs, here in ATTENTION.items()}
-    for turn in range(2):
-        for theirs, here in names.items():
-            yield f"2.layers.{turn}.{side}.{theirs}", f"{ours}_asks.{turn}.{here}"
-
-
-def with_parts(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for theirs, ours in pairs:
-        for part in PARTS:
-            yield f"{theirs}.{part}", f"{ours}.{part}"
-
-
-def published_names(layers: int) -> Iterator[tuple[str, str]]:
-    """The authors' names, class by class as theirs are nested, and where each belongs here."""
-    for side, (short, ours, depth) in enumerate((("sm", "small", 2), ("lg", "large", 3))):
-        yield from with_parts([(f"{short}_mlp_head.{n}", f"{ours}_head.{n}") for n in (0, 1)])
-        for theirs, here in embedder_names():
-            yield f"{short}_image_embedder.{theirs}", f"{ours}.{here}"
-        for layer in range(layers):
-            for theirs, here in layer_names(side, ours, depth):
-                yield f"multi_scale_encoder.layers.{layer}.{theirs}", f"layers.{layer}.{here}"
-
-
 @torch.no_grad()
 def test_published_weights_are_renamed_and_their_colours_turned() -> None:
     model = fill(CrossEfficientViT(**SMALL))
     own = model.state_dict()
     published = {}
-    for theirs, ours in published_names(layers=2):
+    for theirs, ours in cevit_names(layers=2):
         # what the authors never use has no place here
         published[f"module.{theirs}"] = own.get(ours, torch.ones(7))
     for branch in ("sm", "lg"):

@@ -22,6 +22,7 @@ from mfclip.detectors import build_detector, build_random
 from mfclip.errors import ConfigError
 from mfclip.model.tokenizer import tokenize
 from oracles import fill_by_shape, oracle_pictures, parameter_count, wave
+from published_files import fatformer_tensors
 
 
 def build(**options: Any) -> FatFormer:
@@ -138,66 +139,10 @@ def text_tower(model: FatFormer, words: Tensor) -> Tensor:
     return torch.stack(out)
 
 
-def their_names(model: FatFormer) -> dict[str, Tensor]:
-    """The state of a model under the names of the authors' classes."""
-    out: dict[str, Tensor] = {}
-    lga, tgi = "language_guided_alignment", "text_guided_interactor"
-    adapter = {
-        "down": "first_conv_layer", "up": "second_conv_layer", "scale": "freq_scale",
-        "band_norm": "dwt_norm", "across.attention": "intra_band", "across.norm": "norm_intra",
-        "within.attention": "inter_band", "within.norm": "norm_inter", "mlp.wide": "linear1",
-        "mlp.narrow": "linear2", "mlp.norm": "norm3",
-    }  # fmt: skip
-    block = {
-        "norm1": "ln_1", "norm2": "ln_2", "attention": "attn", "mlp.wide": "mlp.c_fc",
-        "mlp.narrow": "mlp.c_proj",
-    }  # fmt: skip
-    decoder = {"attend.norm": "norm1", "mlp.norm": "norm2", "mlp.wide": "linear1"}
-    decoder |= {"mlp.narrow": "linear2"}
-    for name, value in model.state_dict().items():
-        tower, _, rest = name.partition(".")
-        if name == "context":
-            there = f"{lga}.ctx"
-        elif name == "logit_scale":
-            there = name
-        elif tower in ("enhancer", "interactor"):
-            first = "attend.attention."
-            if rest.startswith(first):
-                whole = f"{lga}.patch_basaed_enhancer" if tower == "enhancer" else tgi
-                there = f"{whole}.{rest.removeprefix(first)}"
-            else:
-                part = next(p for p in decoder if rest.startswith(p))
-                start = f"{lga}." if tower == "enhancer" else ""
-                there = start + rest.replace(part, decoder[part])
-        elif rest.startswith("adapters."):
-            _, number, inner = rest.split(".", 2)
-            part = next(p for p in adapter if inner.startswith(p))
-            inner = inner.replace(part, adapter[part])
-            there = (
-                f"clip_model.visual.transformer.resblocks.{number}.forgery_aware_adapter.{inner}"
-            )
-            if "conv_layer.weight" in inner:
-                value = value[..., None]  # noqa: PLW2901
-        else:
-            if rest.startswith("transformer."):
-                _, _, number, inner = rest.split(".", 3)
-                part = next(p for p in block if inner.startswith(p))
-                inner = inner.replace(part, block[part], 1)
-                rest = f"transformer.resblocks.{number}.{inner}"
-            there = f"clip_model.{'visual.' if tower == 'visual' else ''}{rest}"
-        out[there.replace("in_proj.", "in_proj_")] = value
-    twice = {
-        f"image_encoder.{k.removeprefix('clip_model.visual.')}": v
-        for k, v in out.items()
-        if k.startswith("clip_model.visual.")
-    }
-    return out | twice
-
-
 @torch.no_grad()
 def test_published_weights_are_renamed() -> None:
     model, other = fill(build()), build()
-    theirs = their_names(model)
+    theirs = fatformer_tensors(model)
     assert "language_guided_alignment.patch_basaed_enhancer.in_proj_weight" in theirs
     assert "clip_model.visual.transformer.resblocks.1.forgery_aware_adapter.freq_scale" in theirs
     other.load_state_dict(other.from_published(theirs))
@@ -208,7 +153,7 @@ def test_published_weights_are_renamed() -> None:
 @torch.no_grad()
 def test_words_that_their_file_keeps_apart_are_taken() -> None:
     model, other = fill(build()), build()
-    theirs, ids = their_names(model), model.class_ids
+    theirs, ids = fatformer_tensors(model), model.class_ids
     embedded = model.text.token_embedding(ids) + 0.5  # what their code reads; the table is older
     theirs["language_guided_alignment.token_prefix"] = embedded[:, :1]
     theirs["language_guided_alignment.token_suffix"] = embedded[:, 9:]
@@ -225,7 +170,7 @@ def test_clips_weights_are_a_start_of_both_towers() -> None:
     model, other = fill(build()), build()
     clip = {
         k.removeprefix("clip_model."): v
-        for k, v in their_names(model).items()
+        for k, v in fatformer_tensors(model).items()
         if (k.startswith("clip_model.") or k == "logit_scale") and "adapter" not in k
     }
     before = other.context.clone()

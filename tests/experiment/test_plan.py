@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
-from mfclip.data.manifest import Framing, Manifest, read_manifest
-from mfclip.detectors import DETECTORS
+from mfclip.data.manifest import Framing, Manifest, Sample, read_manifest
+from mfclip.detectors import DETECTORS, build_random
 from mfclip.errors import ConfigError, ManifestError, MissingExtraError
 from mfclip.experiment.plan import (
     Experiment,
@@ -22,6 +24,7 @@ from mfclip.experiment.plan import (
     skip_reason,
 )
 from mfclip.experiment.protocols import load_protocol
+from mfclip.labels import Labels
 
 Planner = Callable[..., Experiment]
 
@@ -43,6 +46,41 @@ def test_every_detector_there_is_is_run(planner: Planner) -> None:
     for name in DETECTORS:
         config = row_config(found.protocol, "MFCLIP", {"model": {"name": name}})
         assert (skip_reason(config) is None) == (name != "dire")
+
+
+TABLES = ("table1_cross_forgery", "table2_cross_generator_fs", "table3_cross_diffusion",
+          "table4_cross_generator_am", "table5_cross_dataset", "fig7_robustness")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_all_rows_of_the_paper_can_be_run_but_that_of_maps(name: str, tmp_path: Path) -> None:
+    """The dry run: every cell has its faces and a detector that can be built."""
+    protocol = load_protocol(name)
+    pictures = {split: tmp_path / f"{split}.png" for split in ("train", "val", "test")}
+    for path in pictures.values():
+        Image.new("RGB", (32, 32)).save(path)
+    samples = []
+    for subset in dict.fromkeys((*protocol.train, *protocol.test)):
+        fakes = [
+            Labels(True, manipulation, None, generator)
+            for manipulation in subset.manipulation or ("face_swap",)
+            for generator in subset.generator or ("any",)
+        ]
+        reals = [Labels(False, generator=source) for source in subset.real or ("FFHQ",)]
+        for number, labels in enumerate([*fakes, *reals] * 2):
+            for split, path in pictures.items():
+                samples.append(Sample(path, labels, split, f"{subset.name} {split} {number}"))
+    planned = plan_experiment(protocol, Manifest(tuple(samples), tmp_path))
+    rows = [row.name for row in protocol.rows]
+    assert [skipped.row for skipped in planned.skipped] == [row for row in rows if row == "DIRE"]
+    runs = {row: sum(cell.row == row for cell in planned.cells) for row in rows if row != "DIRE"}
+    assert set(runs.values()) == {len(protocol.train) * len(protocol.seeds)}
+    reimplemented = {"VLFFD", "DD-VQA", "FoCus", "Yu et al."}
+    for cell in planned.cells:
+        with torch.device("meta"):
+            build_random(planned.config(cell).model)
+        note = " (re-implemented from its description)"
+        assert cell.label == cell.row + note * (cell.row in reimplemented)
 
 
 def test_settings_are_base_then_row_then_seed(planner: Planner, made_faces: Path) -> None:

@@ -6,7 +6,6 @@ their files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,155 +29,25 @@ from mfclip.model.released import ReleasedMFCLIP, select_by_truncated_grey
 from mfclip.model.tokenizer import tokenize
 from mfclip.weights import load_tensors
 from oracles import parameter_count
-
-D, HEADS, SIZE, PATCH = 32, 4, 64, 32
-WIDTHS, CONVS, NOISE_WIDTHS, NOISE_CONVS = (4, 8), (2, 1), (4, 6), (1, 2)
-DEPTHS = {"transformer": 2, "transformer_srm": 1}
-SMALL: dict[str, Any] = {
-    "released": True,
-    "image_size": SIZE,
-    "embed_dim": D,
-    "num_heads": HEADS,
-    "mlp_ratio": 2.0,
-    "image": {"widths": WIDTHS, "convs": CONVS, "depth": DEPTHS["transformer"]},
-    "noise": {
-        "patch_size": PATCH,
-        "widths": NOISE_WIDTHS,
-        "convs": NOISE_CONVS,
-        "depth": DEPTHS["transformer_srm"],
-    },
-    "text": {"depth": 2},
-}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    d: int = D
-    hidden: int = 2 * D
-    image: tuple[tuple[int, ...], tuple[int, ...]] = (WIDTHS, CONVS)
-    noise: tuple[tuple[int, ...], tuple[int, ...]] = (NOISE_WIDTHS, NOISE_CONVS)
-    flat: tuple[int, int] = (8 * 16 * 16, 6 * 8 * 8)
-    depths: tuple[int, int, int] = (2, 1, 2)
-
-
-FULL = Sizes(
-    d=512,
-    hidden=2048,
-    image=((32, 64, 128, 256, 512), (3, 3, 3, 4, 4)),
-    noise=((32, 64), (3, 3)),
-    flat=(25088, 50176),
-    depths=(6, 3, 12),
+from published_files import (
+    CONVS,
+    DEPTHS,
+    FULL_RELEASED,
+    HEADS,
+    NOISE_CONVS,
+    PATCH,
+    SIZE,
+    SMALL_RELEASED,
+    D,
+    mfclip_shapes,
+    mfclip_tensors,
 )
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def convolution_shapes(part: str, widths: tuple[int, ...], convs: tuple[int, ...]) -> Shapes:
-    shapes: Shapes = {}
-    before, place = 3, 0
-    for width, count in zip(widths, convs, strict=True):
-        for _ in range(count):
-            shapes[f"{part}.{place}.weight"] = (width, before, 3, 3)
-            shapes[f"{part}.{place}.bias"] = (width,)
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"{part}.{place + 1}.{name}"] = (width,)
-            shapes[f"{part}.{place + 1}.num_batches_tracked"] = ()
-            before, place = width, place + 3
-        place += 1
-    return shapes
-
-
-def block_shapes(start: str, d: int, hidden: int) -> Shapes:
-    """A block of a vision transformer."""
-    norms = {f"{start}.{half}.fn.norm.{kind}": (d,) for half in (0, 1) for kind in PARTS}
-    return norms | {
-        f"{start}.0.fn.fn.to_qkv.weight": (3 * d, d),
-        f"{start}.0.fn.fn.to_out.weight": (d, d),
-        f"{start}.0.fn.fn.to_out.bias": (d,),
-        f"{start}.1.fn.fn.net.0.weight": (hidden, d),
-        f"{start}.1.fn.fn.net.0.bias": (hidden,),
-        f"{start}.1.fn.fn.net.2.weight": (d, hidden),
-        f"{start}.1.fn.fn.net.2.bias": (d,),
-    }
-
-
-def text_block_shapes(start: str, d: int, hidden: int) -> Shapes:
-    norms = {f"{start}.{name}.{kind}": (d,) for name in ("ln_1", "ln_2") for kind in PARTS}
-    return norms | {
-        f"{start}.attn.in_proj_weight": (3 * d, d),
-        f"{start}.attn.in_proj_bias": (3 * d,),
-        f"{start}.attn.out_proj.weight": (d, d),
-        f"{start}.attn.out_proj.bias": (d,),
-        f"{start}.mlp.c_fc.weight": (hidden, d),
-        f"{start}.mlp.c_fc.bias": (hidden,),
-        f"{start}.mlp.c_proj.weight": (d, hidden),
-        f"{start}.mlp.c_proj.bias": (d,),
-    }
-
-
-PARTS = ("weight", "bias")
-
-
-def published_shapes(sizes: Sizes = Sizes()) -> Shapes:
-    """Names and shapes of the authors' file."""
-    d, hidden = sizes.d, sizes.hidden
-    shapes = convolution_shapes("visual.features", *sizes.image)
-    shapes |= convolution_shapes("visual.features_SRM", *sizes.noise)
-    for project, size in zip(("patch", "patchsrm"), sizes.flat, strict=True):
-        shapes[f"visual.{project}_to_embedding.weight"] = (d, size)
-        shapes[f"visual.{project}_to_embedding.bias"] = (d,)
-    shapes |= {f"visual.{name}": (1, 1, d) for name in ("cls_token", "cls_token_rm")}
-    shapes |= {f"visual.{name}": (24, 1, d) for name in ("pos_embedding", "pos_embedding_srm")}
-    shapes["visual.SRM.kernel"] = (3, 3, 5, 5)
-    for name, depth in zip(("transformer", "transformer_srm"), sizes.depths[:2], strict=True):
-        for layer in range(depth):
-            shapes |= block_shapes(f"visual.{name}.layers.{layer}", d, hidden)
-    for layer in range(sizes.depths[2]):
-        shapes |= text_block_shapes(f"transformer.resblocks.{layer}", d, hidden)
-    return shapes | {
-        "token_embedding.weight": (49408, d),
-        "positional_embedding": (308, d),
-        "text_projection": (d, d),
-        "ln_final.weight": (d,),
-        "ln_final.bias": (d,),
-        "predictor.weight": (d, d),
-        "predictor.bias": (d,),
-        "mlp_head.0.weight": (d,),
-        "mlp_head.0.bias": (d,),
-        "mlp_head.1.weight": (2, d),
-        "mlp_head.1.bias": (2,),
-        "SPA": (24, 24),
-        "logit_scale": (),
-    }
 
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Tensor]:
     """A file of the authors' kind, with numbers by chance."""
-    random = torch.Generator().manual_seed(1)
-    tensors = {}
-    for name, shape in published_shapes().items():
-        values = torch.randn(shape, generator=random)
-        if name.endswith("running_var"):
-            values = values.square() + 0.5
-        elif name.endswith("num_batches_tracked"):
-            values = torch.tensor(3)
-        elif name.endswith(("norm.weight", "0.weight")) and len(shape) == 1:
-            values = 1 + 0.1 * values
-        elif len(shape) >= 2 and "embedding" not in name and "token" not in name:
-            values = values / values[0].numel() ** 0.5
-        tensors[name] = values
-    kernels = torch.zeros(3, 5, 5)
-    ring = torch.tensor([[-1.0, 2, -1], [2, -4, 2], [-1, 2, -1]])
-    kernels[0, 1:4, 1:4] = ring / 4
-    kernels[1] = torch.tensor(
-        [[-1, 2, -2, 2, -1], [2, -6, 8, -6, 2], [-2, 8, -12, 8, -2], [2, -6, 8, -6, 2],
-         [-1, 2, -2, 2, -1]]
-    ) / 12.0  # fmt: skip
-    kernels[2, 2, 1:4] = torch.tensor([1.0, -2, 1]) / 2
-    tensors["visual.SRM.kernel"] = torch.stack([torch.stack([kernel] * 3) for kernel in kernels])
-    tensors["logit_scale"] = torch.tensor(2.0)
-    return tensors
+    return mfclip_tensors()
 
 
 def attend(x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, causal: bool) -> Tensor:
@@ -282,7 +151,7 @@ def language(ids: Tensor, t: dict[str, Tensor]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def model(published: dict[str, Tensor]) -> ReleasedMFCLIP:
-    built = create_model("mfclip", **SMALL)
+    built = create_model("mfclip", **SMALL_RELEASED)
     assert isinstance(built, ReleasedMFCLIP)
     named = {f"module.{name}": value for name, value in published.items()}
     built.load_state_dict(built.from_published(named))
@@ -351,7 +220,7 @@ def test_positions_belong_to_the_place_and_repeat_after_24(
 def test_the_full_size_takes_a_file_of_the_authors_shapes() -> None:
     with torch.device("meta"):
         built = create_model("mfclip", released=True)
-        tensors = {n: torch.empty(shape) for n, shape in published_shapes(FULL).items()}
+        tensors = {n: torch.empty(shape) for n, shape in mfclip_shapes(FULL_RELEASED).items()}
     assert isinstance(built, ReleasedMFCLIP)
     found = {name: value.shape for name, value in built.from_published(tensors).items()}
     assert found == {name: value.shape for name, value in built.state_dict().items()}
@@ -363,7 +232,7 @@ def test_the_full_size_takes_a_file_of_the_authors_shapes() -> None:
 
 
 def test_a_file_with_more_text_blocks_is_not_cut_short(published: dict[str, Tensor]) -> None:
-    shallow = create_model("mfclip", **{**SMALL, "text": {"depth": 1}})
+    shallow = create_model("mfclip", **{**SMALL_RELEASED, "text": {"depth": 1}})
     assert isinstance(shallow, ReleasedMFCLIP)
     with pytest.raises(WeightsError, match=r"blocks\.1\..*: not part of this model"):
         load_tensors(shallow, shallow.from_published(published), "the authors' file")
@@ -382,7 +251,7 @@ def test_settings_say_what_is_built_and_can_be_changed() -> None:
 
 def test_text_starts_as_clips_does() -> None:
     torch.manual_seed(0)
-    encoder = create_model("mfclip", **{**SMALL, "embed_dim": 128}).language_encoder
+    encoder = create_model("mfclip", **{**SMALL_RELEASED, "embed_dim": 128}).language_encoder
     assert encoder is not None
     block = encoder.transformer.blocks[1]
     expected = {  # 128 wide, 2 blocks
@@ -410,7 +279,7 @@ def test_weights_load_through_the_settings(
 ) -> None:
     path = tmp_path / "authors.safetensors"
     safetensors.torch.save_file(published, path)
-    tree = {"model": {"name": "mfclip", **SMALL, "pretrained": str(path)}}
+    tree = {"model": {"name": "mfclip", **SMALL_RELEASED, "pretrained": str(path)}}
     settings = build_config(tree).model
     started = build_detector(settings).eval()
     images = pictures(2, SIZE)
@@ -436,7 +305,7 @@ def test_engines_trace_it(model: ReleasedMFCLIP) -> None:
 
 
 def test_it_trains() -> None:
-    built = fill(create_model("mfclip", **SMALL)).train()
+    built = fill(create_model("mfclip", **SMALL_RELEASED)).train()
     terms = built.loss(tiny_batch(6, SIZE))
     sum(terms.values()).backward()
     for name, parameter in built.named_parameters():
@@ -446,8 +315,8 @@ def test_it_trains() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"shared_projection": True}, {"image": {**SMALL["image"], "high_pass_start": 0.5}}],
+    [{"shared_projection": True}, {"image": {**SMALL_RELEASED["image"], "high_pass_start": 0.5}}],
 )
 def test_what_the_authors_did_not_have_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"model\.released builds the authors' network"):
-        create_model("mfclip", **{**SMALL, **change})
+        create_model("mfclip", **{**SMALL_RELEASED, **change})

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
+from mfclip.baselines.vision_packages import efficientnet_name, import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
@@ -139,7 +139,7 @@ class CrossEfficientViT(nn.Module):
             if stem in out:
                 out[stem] = out[stem].flip(1)
         # what nothing uses: two layers of 1000 classes, and the end of the second EfficientNet
-        unused = re.compile(r"\w+\.network\.(_fc|blocks\.([2-6])\.|conv_head|bn2)")
+        unused = re.compile(r"\w+\.network\.(classifier|blocks\.([2-6])\.|conv_head|bn2)")
         return {name: value for name, value in out.items() if name in own or not unused.match(name)}
 
 
@@ -307,28 +307,9 @@ _PUBLISHED = (
     (r"\.to_out\.0\.", ".out."),
     (r"^sm_mlp_head\.", "small_head."),
     (r"^lg_mlp_head\.", "large_head."),
-    (r"\.network\._conv_stem\.", ".network.conv_stem."),
-    (r"\.network\._bn0\.", ".network.bn1."),
-    (r"\.network\._conv_head\.", ".network.conv_head."),
-    (r"\.network\._bn1\.", ".network.bn2."),
 )
 """Patterns of the authors' names, tried in this order, and what stands for them here."""
 
-_FIRST_BLOCK = {
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn1",
-    "_se_reduce": "se.conv_reduce",
-    "_se_expand": "se.conv_expand",
-    "_project_conv": "conv_pw",
-    "_bn2": "bn2",
-}
-_OTHER_BLOCKS = _FIRST_BLOCK | {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
 _STAGES = (1, 2, 2, 3, 3, 4, 1)
 """Blocks of each stage of EfficientNet-B0."""
 
@@ -336,11 +317,5 @@ _STAGES = (1, 2, 2, 3, 3, 4, 1)
 def _renamed(name: str) -> str:
     for pattern, here in _PUBLISHED:
         name = re.sub(pattern, here, name)
-    block = re.fullmatch(r"(\w+\.network\.)_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
-    if block is None:
-        return name
-    start, number, part, kind = block.groups()
-    names = _FIRST_BLOCK if number == "0" else _OTHER_BLOCKS
-    places = [(stage, place) for stage, count in enumerate(_STAGES) for place in range(count)]
-    stage, place = places[int(number)]
-    return f"{start}blocks.{stage}.{place}.{names[part]}.{kind}"
+    start, network, rest = name.partition(".network.")
+    return f"{start}{network}{efficientnet_name(rest, _STAGES)}" if network else name

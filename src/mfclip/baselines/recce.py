@@ -134,7 +134,7 @@ class Recce(nn.Module):
         coarse = self.decoder2(self.decoder1(self.dropout(shallow)))
         fine = self.decoder4(self.decoder3(coarse))
         redrawn = self.decoder6(self.decoder5(fine))
-        redrawn = _resize(redrawn, images.shape[-2:])
+        redrawn = _resize(redrawn, images)
 
         deep = body.block7(body.block6(body.block5(shallow)))
         deep = body.block8(deep + self.reasoning(deep, (coarse, fine)))
@@ -318,7 +318,7 @@ class GuidedAttention(nn.Module):
         self, error: Float[Tensor, "b 3 h w"], features: Float[Tensor, "b c p q"]
     ) -> Float[Tensor, "b c p q"]:
         """Weigh the map by the error of the reconstruction, and add it to itself."""
-        gate = self.gate(_resize(error, features.shape[-2:]))
+        gate = self.gate(_resize(error, features))
         out: Tensor = gate * self.values(features) + self.dropout(features)
         return out
 
@@ -364,10 +364,12 @@ def _up(timm: Any, channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _resize(values: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b c p q"]:
-    return functional.interpolate(
-        values, size=[int(side) for side in size], mode="bilinear", align_corners=True
-    )
+def _resize(
+    values: Float[Tensor, "b c h w"], like: Float[Tensor, "b k p q"]
+) -> Float[Tensor, "b c p q"]:
+    """Scale a map to the size of another."""
+    size = [int(side) for side in like.shape[-2:]]  # traced for another runtime they are no ints
+    return functional.interpolate(values, size=size, mode="bilinear", align_corners=True)
 
 
 def _with_noise(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

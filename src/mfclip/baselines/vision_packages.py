@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import sys
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
@@ -76,3 +78,51 @@ class _JointBatchNormAct2d(JointBatchNorm2d):
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         out: Tensor = self.act(self.drop(super().forward(input)))
         return out
+
+
+_FIRST_STAGE = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_se_reduce": "se.conv_reduce",
+    "_se_expand": "se.conv_expand",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_OTHER_STAGES = _FIRST_STAGE | {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_OUTSIDE_BLOCKS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+
+def efficientnet_name(name: str, stages: Sequence[int]) -> str:
+    """Turn a name of the package efficientnet_pytorch into timm's; others stay.
+
+    Args:
+        name: of a tensor.
+        stages: blocks of each stage.
+
+    Example:
+        >>> efficientnet_name("_blocks.1._bn0.bias", [1, 2])
+        'blocks.1.0.bn1.bias'
+    """
+    first, _, rest = name.partition(".")
+    if first in _OUTSIDE_BLOCKS:
+        return f"{_OUTSIDE_BLOCKS[first]}.{rest}"
+    block = re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", name)
+    if block is None:
+        return name
+    number, part, kind = block.groups()
+    places = [(stage, place) for stage, count in enumerate(stages) for place in range(count)]
+    stage, place = places[int(number)]
+    names = _OTHER_STAGES if stage else _FIRST_STAGE  # the first one widens nothing
+    return f"blocks.{stage}.{place}.{names[part]}.{kind}"

@@ -155,12 +155,16 @@ def compare(
     from rich.table import Table  # noqa: PLC0415
 
     from mfclip.experiment.differences import compare_rows  # noqa: PLC0415
+    from mfclip.experiment.results import read_results  # noqa: PLC0415
     from mfclip.experiment.store import Store  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD)
-    for heading in ("trained on", "test", "seeds", f"{figure}: {row} - {base}", "95% interval"):
+    store = Store(folder)
+    labels = [read_results(store).label(name) for name in (row, base)]
+    apart = f"{figure}: {' - '.join(labels)}"
+    for heading in ("trained on", "test", "seeds", apart, "95% interval"):
         table.add_column(heading, justify="right" if "-" in heading or "%" in heading else "left")
-    for each in compare_rows(Store(folder), row, base, figure=figure):
+    for each in compare_rows(store, row, base, figure=figure):
         # the same in every resample: a row and itself, or faces that all rows judge right
         is_known = each.low < each.high
         interval = f"[{100 * each.low:+.1f}, {100 * each.high:+.1f}]" if is_known else "n/a"
@@ -302,9 +306,9 @@ def _estimate(planned: Experiment, device: str) -> None:
     for each in found:
         cell = each.cell
         numbers = (cell.seed, each.train, each.val, len(cell.tests), each.test)
-        table.add_row(cell.row, cell.train.name, *map(str, numbers), in_words(each.seconds))
+        table.add_row(cell.label, cell.train.name, *map(str, numbers), in_words(each.seconds))
     Console().print(table)
-    for row, problem in {e.cell.row: e.problem for e in found if e.problem}.items():
+    for row, problem in {e.cell.label: e.problem for e in found if e.problem}.items():
         typer.echo(f"cannot be measured: {row}: {problem}")
     total = in_words(fsum(each.seconds for each in found if not each.problem))
     typer.echo(f"{len(found)} cells, about {total} on this machine; nothing was written")

@@ -61,6 +61,14 @@ def predict(
         typer.Option(metavar="FILE.html|.pdf", help="Write a page or document with the evidence."),
     ] = None,
     weights: Weights = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What --weights must be, e.g. recce; others are refused. What its authors "
+            "published is imported once: mfclip import.",
+        ),
+    ] = None,
     threshold: Threshold = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Take each whole image as one face.")
@@ -99,6 +107,8 @@ def predict(
     from mfclip.predict.predictor import Predictor  # noqa: PLC0415
 
     outputs = Outputs.claim(paths, out=out, json=json, report=report, resume=resume)
+    if detector is not None:
+        _check_detector(weights, detector)
     finder = WholePicture(check=True) if whole else None
     predictor = Predictor.load(
         weights,
@@ -120,6 +130,16 @@ def predict(
         annotate=annotate,
     )
     raise typer.Exit(status)
+
+
+def _check_detector(weights: str | None, name: str) -> None:
+    from mfclip.engines.exported import is_exported  # noqa: PLC0415
+    from mfclip.published import check_detector  # noqa: PLC0415
+
+    if weights is None or is_exported(weights):
+        what = "the embedded ones" if weights is None else f"the graph {weights}"
+        raise ConfigError(f"--detector {name} checks a file of weights, and not {what}")
+    check_detector(weights, name)
 
 
 def _quickest_engine(names: list[str], weights: str | None) -> str:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from mfclip.batch import Batch
 from mfclip.data.manifest import Manifest, Sample, inside_name
 from mfclip.data.sampling import AS_IT_IS, FORGED_HALF
+from mfclip.data.texts import Texts, find_texts
 from mfclip.errors import ConfigError, InputError
 from mfclip.labels import Labels
 from mfclip.media.blending import landmark_mask, mix_reconstruction, self_blend
@@ -68,6 +69,7 @@ class FaceItem:
         pair: equal for the two halves of a pair.
         group: identity or source.
         mask: what was forged, 255, and what was not, 0; None if masks are not loaded.
+        text: a sentence about it; None if there is none.
     """
 
     image: Pixels
@@ -77,6 +79,7 @@ class FaceItem:
     pair: int = UNPAIRED
     group: str = ""
     mask: UInt8[np.ndarray, "_ _"] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +112,16 @@ class FaceDataset(Dataset[FaceItem]):
             synthesised one, of the others what the manifest's ``mask_path`` shows.
         twins: folder of reconstructions of real faces (``mfclip data reconstruct``), at their
             path below the manifest's folder, as PNG; None to make pairs by blending alone.
+        texts: what is said about faces; one of a face's texts is drawn each time. None to load
+            none.
 
     Raises:
         ConfigError: `resize` is smaller than `image_size`, `augment` is unknown, or `masks` are
             wanted of fakes without any.
+        ManifestError: the texts are of other faces.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a face may bring along
         self,
         manifest: Manifest,
         *,
@@ -126,6 +132,7 @@ class FaceDataset(Dataset[FaceItem]):
         cache: bool = False,
         masks: bool = False,
         twins: Path | None = None,
+        texts: Texts | None = None,
     ) -> None:
         check_sizes(resize, image_size)
         check_level(augment)
@@ -138,6 +145,7 @@ class FaceDataset(Dataset[FaceItem]):
         self.seed = seed
         self.masks = masks
         self.twins = twins
+        self.texts = None if texts is None else find_texts(manifest, texts)
         self._cache: dict[int, Layers] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -170,7 +178,16 @@ class FaceDataset(Dataset[FaceItem]):
             image, resize=self.resize, image_size=self.image_size, level=self.augment, rng=rng
         )
         mask = image[..., 3] if self.masks else None
-        return FaceItem(image[..., :3], labels, index, pair=draw, group=sample.group, mask=mask)
+        text = self._draw_text(index, rng) if role != FORGED_HALF else None
+        return FaceItem(
+            image[..., :3], labels, index, pair=draw, group=sample.group, mask=mask, text=text
+        )
+
+    def _draw_text(self, index: int, rng: np.random.Generator) -> str | None:
+        """Draw one of a face's texts, after all else, so that its picture is the same without."""
+        if self.texts is None or not self.texts[index]:
+            return None
+        return self.texts[index][int(rng.integers(len(self.texts[index])))]
 
     def _make_pair(
         self, image: Pixels, index: int, rng: np.random.Generator
@@ -285,6 +302,7 @@ class PackedBatch:
             others may stand in their place.
         partner: place of the real face that each forged one belongs to, -1 for none.
         masks: what was forged, in [0, 255]; None if not loaded.
+        texts: a sentence about each face, None for a face without; None if there is none at all.
     """
 
     images: UInt8[Tensor, "b h w 3"]
@@ -293,6 +311,7 @@ class PackedBatch:
     partner: tuple[int, ...]
     errors: tuple[Unreadable, ...] = ()
     masks: UInt8[Tensor, "b h w"] | None = None
+    texts: tuple[str | None, ...] | None = None
 
 
 def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
@@ -305,6 +324,7 @@ def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
     )
     images = np.stack([face.image for face in faces]) if faces else np.empty((0, 0, 0, 3), np.uint8)
     masks = [face.mask for face in faces if face.mask is not None]
+    texts = tuple(face.text for face in faces)
     return PackedBatch(
         torch.from_numpy(images),
         tuple(face.labels for face in faces),
@@ -312,6 +332,7 @@ def pack(items: Sequence[FaceItem | Unreadable]) -> PackedBatch:
         tuple(find_partners(faces)),
         errors,
         torch.from_numpy(np.stack(masks)) if masks else None,
+        texts if any(texts) else None,
     )
 
 
@@ -354,6 +375,7 @@ def unpack(packed: PackedBatch, *, scale: bool = True) -> Batch:
         index=torch.tensor(packed.index, dtype=torch.int64),
         partner=torch.tensor(packed.partner, dtype=torch.int64),
         masks=None if packed.masks is None else torch.from_numpy(_scale(packed.masks[:, None])),
+        texts=packed.texts,
     )
 
 

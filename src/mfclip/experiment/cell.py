@@ -19,7 +19,7 @@ from mfclip.card import Card
 from mfclip.config import EvaluateSettings, RunConfig, dump_toml
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
-from mfclip.detectors import load_detector
+from mfclip.detectors import describe_name, load_detector
 from mfclip.evaluate.report import Evaluation, evaluate_scores
 from mfclip.evaluate.score import score_dataset
 from mfclip.evaluate.scores import Scores, Unit, read_scores
@@ -251,6 +251,7 @@ def _facts(
         "config_fingerprint": config.fingerprint,
         "pretrained": config.model.pretrained,
         "model": config.model.name,
+        "detector": describe_name(config.model.name),
         "parameters": sum(p.numel() for p in detector.parameters()),
         "flops": count_flops(detector, config.model.image_size),
         "epoch": card.epoch,

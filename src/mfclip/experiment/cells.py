@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from mfclip.config import RunConfig, build_config
 from mfclip.data.manifest import Manifest, Sample, relative_name
+from mfclip.detectors import describe_name
 from mfclip.errors import ConfigError, ManifestError
 from mfclip.experiment.protocols import FAKE_LEVELS, Protocol, Row, Subset, merge, plain_name
 
@@ -69,6 +70,11 @@ class Cell:
     test_splits: tuple[str, ...]
     balanced: bool
     test_seed: int
+
+    @property
+    def label(self) -> str:
+        """Name of the row for a reader; says where the detector is our reading of a description."""
+        return describe_name(str(self.overrides.get("model.name", "")), self.row)
 
     @property
     def key(self) -> str:

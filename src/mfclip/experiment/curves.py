@@ -112,8 +112,8 @@ def robustness(results: Results) -> list[Drawing]:
     drawings = []
     for train, subset in dict.fromkeys((e.train, e.subset) for e in frames):
         part = [e for e in frames if (e.train, e.subset) == (train, subset)]
-        panels = [Panel(kind, tuple(_by_level(part, (kind,)))) for kind in damage.kinds]
-        panels.append(Panel("mean", tuple(_by_level(part, damage.kinds))))
+        panels = [Panel(kind, _by_level(results, part, (kind,))) for kind in damage.kinds]
+        panels.append(Panel("mean", _by_level(results, part, damage.kinds)))
         drawings.append(
             Drawing(
                 name=f"fig7-{train}-{subset}",
@@ -185,15 +185,19 @@ def _paper_means(table: str, tests: Sequence[str]) -> Iterator[float]:
         yield float(np.mean(values)) if values else float("nan")
 
 
-def _by_level(entries: Sequence[Entry], kinds: Sequence[str]) -> Iterator[Curve]:
+def _by_level(
+    results: Results, entries: Sequence[Entry], kinds: Sequence[str]
+) -> tuple[Curve, ...]:
     """Average each row over kinds of damage, level by level; the clean test is level 0."""
+    curves = []
     for row in dict.fromkeys(entry.row for entry in entries):
         values: dict[float, list[float]] = {}
         for entry in entries:
             if entry.row == row and (entry.perturbation is None or entry.perturbation in kinds):
                 values.setdefault(float(entry.level), []).append(percent(entry))
         points = [(level, float(np.mean(found))) for level, found in values.items()]
-        yield _curve(row, points)
+        curves.append(_curve(results.label(row), points))
+    return tuple(curves)
 
 
 def _curve(label: str, points: Sequence[tuple[float, float]]) -> Curve:

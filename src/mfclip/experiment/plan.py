@@ -9,7 +9,7 @@ from typing import Any
 
 from mfclip.config import RunConfig, build_config
 from mfclip.data.manifest import Manifest, check_files, read_manifest, settle_framing
-from mfclip.detectors import DETECTORS, JUDGES_MAPS
+from mfclip.detectors import DETECTORS, describe_name
 from mfclip.errors import ConfigError, ManifestError, require
 from mfclip.experiment.cells import Cell, cell_config, cells, trial_manifest
 from mfclip.experiment.protocols import Protocol, merge
@@ -107,11 +107,12 @@ def plan_experiment(
 def skip_reason(config: RunConfig) -> str | None:
     """Say why a row cannot be run by this version of mfclip; None if it can."""
     name = config.model.name
-    if name in JUDGES_MAPS:
+    if name not in DETECTORS:
+        known = ", ".join(map(describe_name, DETECTORS))
+        return f"this version of mfclip has no detector '{name}'; it has {known}"
+    if DETECTORS[name].judges_maps:
         return f"'{name}' judges maps that are computed from faces, and this manifest holds faces"
-    if name in DETECTORS:
-        return None
-    return f"this version of mfclip has no detector '{name}'; it has {', '.join(DETECTORS)}"
+    return None
 
 
 def row_config(protocol: Protocol, row: str, base: Mapping[str, Any]) -> RunConfig:

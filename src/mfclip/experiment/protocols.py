@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 
 from mfclip.config import Settings, build_config
 from mfclip.data.manifest import Sample
+from mfclip.detectors import describe_name
 from mfclip.errors import ConfigError
 from mfclip.media.perturbations import check_level, find_perturbation
 
@@ -84,6 +85,11 @@ class Protocol(Settings):
     seeds: tuple[int, ...] = (0,)  # of training
     test_seed: int = 0  # of the draw of the balanced tests; the same for all cells
     perturbations: Perturbations | None = None
+
+    def label(self, row: str) -> str:
+        """Name a row to a reader, and say where the detector is our reading of a description."""
+        models = {each.name: each.overrides.get("model", {}) for each in self.rows}
+        return describe_name(models.get(row, {}).get("name", ""), row)
 
 
 def list_protocols() -> tuple[str, ...]:

@@ -76,7 +76,10 @@ def _groups(results: Results, store: Store) -> list[Group]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in results.runs:
         groups.setdefault((run["row"], run["train"]), []).append(_run(run, results, store))
-    return [Group(row, train, anchor(row, train), runs) for (row, train), runs in groups.items()]
+    return [
+        Group(results.label(row), train, anchor(row, train), runs)
+        for (row, train), runs in groups.items()
+    ]
 
 
 def _run(run: Mapping[str, Any], results: Results, store: Store) -> Run:

@@ -59,10 +59,19 @@ def to_csv(results: Results) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for entry in results.entries:
-        writer.writerows(_csv_lines(entry))
+        writer.writerows(_csv_lines(entry, results.label(entry.row)))
     for each in results.crossed:
         for name, figure in each.figures.items():
-            head = [each.row, each.train, "all tests", "all tests", "", 0, each.unit, name]
+            head = [
+                results.label(each.row),
+                each.train,
+                "all tests",
+                "all tests",
+                "",
+                0,
+                each.unit,
+                name,
+            ]
             numbers = (figure.mean, figure.spread, figure.low, figure.high)
             writer.writerow([*head, *_csv_numbers(each.seeds, numbers), "", "", "", ""])
     return text.getvalue()
@@ -139,12 +148,12 @@ def _escape(text: str) -> str:
     return re.sub(pattern, lambda match: _LATEX[match.group()], text)
 
 
-def _csv_lines(entry: Entry) -> Iterator[list[object]]:
+def _csv_lines(entry: Entry, row: str) -> Iterator[list[object]]:
     for metric in METRICS:
         figure, paper = entry.figures[metric], entry.paper.get(metric)
         numbers = (figure.mean, figure.spread, figure.low, figure.high)
         yield [
-            entry.row,
+            row,
             entry.train,
             entry.test,
             entry.subset,

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mfclip.detectors import REIMPLEMENTED
 from mfclip.evaluate.report import SCHEMA as METRICS_SCHEMA
 from mfclip.experiment.paper import PAIR, PaperCell, find_paper_cell
 from mfclip.experiment.plan import row_config, skip_reason
@@ -129,9 +128,7 @@ class Results:
 
     def label(self, row: str) -> str:
         """Name a row in a table, and say where the detector is our reading of a description."""
-        models = {each.name: each.overrides.get("model", {}) for each in self.protocol.rows}
-        reimplemented = models.get(row, {}).get("name") in REIMPLEMENTED
-        return f"{row} (re-implemented from its description)" if reimplemented else row
+        return self.protocol.label(row)
 
     def find(self, row: str, train: str, unit: str = "frame") -> list[Entry]:
         """Return the tests of a row that was trained on one set."""
@@ -299,5 +296,5 @@ def _absent(
         reason = skip_reason(row_config(protocol, row.name, settings))
         tried = any(key.startswith(f"{plain_name(row.name)}__") for key in failures)
         if row.name not in done and not tried:
-            absent[row.name] = f"skipped: {reason}" if reason else "not run yet"
+            absent[protocol.label(row.name)] = f"skipped: {reason}" if reason else "not run yet"
     return absent | {key: f"failed: {reason}" for key, reason in failures.items()}

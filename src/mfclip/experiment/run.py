@@ -133,4 +133,4 @@ class _Worker:
 
 def title(cell: Cell) -> str:
     """Name a cell in words."""
-    return f"{cell.row}, trained on {cell.train.name}, seed {cell.seed}"
+    return f"{cell.label}, trained on {cell.train.name}, seed {cell.seed}"

@@ -53,7 +53,7 @@ def histograms(results: Results, store: Store) -> list[Drawing]:
     drawings = []
     for train, runs in _by_train(results):
         panels = [
-            Panel(f"{row}, {test}", tuple(_spread(_scores(store, found, test))))
+            Panel(f"{results.label(row)}, {test}", tuple(_spread(_scores(store, found, test))))
             for row, found in _by_row(runs)
             for test in _clean_tests(runs)
         ]
@@ -75,7 +75,10 @@ def training(results: Results, store: Store) -> list[Drawing]:
     shown = {"train": ("loss", "training loss"), "val": ("auc", "validation AUC, ratio")}
     drawings = []
     for train, runs in _by_train(results):
-        logs = [(run["row"], read_log(store.finished(run["key"]) / "training")) for run in runs]
+        logs = [
+            (results.label(run["row"]), read_log(store.finished(run["key"]) / "training"))
+            for run in runs
+        ]
         panels = tuple(
             Panel(title, tuple(_log_curve(row, log, kind, name) for row, log in logs))
             for kind, (name, title) in shown.items()
@@ -159,7 +162,7 @@ def _draw(
             title=f"{name}, trained on {train}",
             x_label=axes[0],
             y_label=axes[1],
-            panels=_panels(runs, store, points),
+            panels=_panels(results, runs, store, points),
             **look,
         )
         for train, runs in _by_train(results)
@@ -167,13 +170,16 @@ def _draw(
 
 
 def _panels(
-    runs: Runs, store: Store, points: Callable[[Sequence[Scores]], Points]
+    results: Results, runs: Runs, store: Store, points: Callable[[Sequence[Scores]], Points]
 ) -> tuple[Panel, ...]:
     """Make one panel a clean test, one curve a row."""
     return tuple(
         Panel(
             test,
-            tuple(Curve(row, *points(_scores(store, found, test))) for row, found in _by_row(runs)),
+            tuple(
+                Curve(results.label(row), *points(_scores(store, found, test)))
+                for row, found in _by_row(runs)
+            ),
         )
         for test in _clean_tests(runs)
     )

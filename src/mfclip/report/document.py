@@ -559,7 +559,8 @@ def find_limits(model: Mapping[str, Any], words: Words) -> Limits:
 
 def _limit_rows(model: Mapping[str, Any], words: Words) -> Rows:
     trained_on = model.get("trained_on") or words("limits.trained_on_unknown")
-    rows = [(words("limits.trained_on"), sentence(str(trained_on)))]
+    rows = [(words("limits.detector"), str(model["detector"]))] if model.get("detector") else []
+    rows.append((words("limits.trained_on"), sentence(str(trained_on))))
     if hits := words.kind_hits(model):
         rows.append((words("limits.kinds"), " ".join(hits)))
     named = {"known": "limits", "licence": "licence"}

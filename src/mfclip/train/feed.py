@@ -12,6 +12,7 @@ from mfclip.data.dataset import FaceDataset
 from mfclip.data.loader import BatchPlan, StreamingLoader, TrainingLoader
 from mfclip.data.manifest import Manifest, check_files, read_manifest
 from mfclip.data.shards import ShardDataset
+from mfclip.data.texts import read_texts
 from mfclip.errors import ConfigError, ManifestError, TrainingError
 from mfclip.train.log import RunLog
 from mfclip.train.processes import Processes
@@ -59,7 +60,8 @@ def training_data(
 
     Raises:
         ConfigError: settings that do not fit together.
-        ManifestError: the shards are absent, or were packed from another training split.
+        ManifestError: the shards are absent, or were packed from another training split; or the
+            texts cannot be read, or are of other faces.
     """
     if config.data.shards is not None:
         return _streamed(config, config.data.shards, samples, processes)
@@ -73,6 +75,7 @@ def training_data(
         cache=data.cache,
         masks=data.masks,
         twins=data.twins,
+        texts=None if data.texts is None else read_texts(data.texts),
     )
     if data.twins is not None and not data.twins.is_dir():
         raise ConfigError(
@@ -111,6 +114,8 @@ def _streamed(
             "shards come as a stream, which can only be shuffled and holds no masks: set "
             "data.sampling=shuffle, data.self_blend=0, data.masks=false, or leave out data.shards"
         )
+    if data.texts is not None:
+        raise ConfigError("shards hold no texts; leave out data.texts or data.shards")
     dataset = ShardDataset(
         place,
         resize=data.resize,

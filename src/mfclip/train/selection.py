@@ -17,7 +17,7 @@ from mfclip.card import Card, TrainingData
 from mfclip.config import RunConfig
 from mfclip.data.dataset import FaceDataset
 from mfclip.data.manifest import Manifest
-from mfclip.detectors import save_detector
+from mfclip.detectors import describe_name, save_detector
 from mfclip.evaluate.metrics import compute_metrics, fit_threshold
 from mfclip.evaluate.score import Progress as ScoringProgress
 from mfclip.evaluate.score import score_dataset
@@ -142,7 +142,10 @@ def _card(candidate: Candidate) -> Card:
         training_data=TrainingData(
             manifest=candidate.samples.fingerprint, counts=dict(candidate.samples.counts())
         ),
-        config=config.model_dump(mode="json", exclude={"data": {"manifest", "root", "shards"}}),
+        detector=describe_name(config.model.name),
+        config=config.model_dump(
+            mode="json", exclude={"data": {"manifest", "root", "shards", "twins", "texts"}}
+        ),
         config_fingerprint=config.fingerprint,
         mfclip=provenance().mfclip,
         torch=provenance().torch,

@@ -15,7 +15,7 @@ from mfclip.card import Card
 from mfclip.data.dataset import FaceDataset, FaceItem
 from mfclip.data.manifest import Manifest
 from mfclip.datasets.contact_sheet import choose
-from mfclip.detectors import load_detector
+from mfclip.detectors import describe_name, load_detector
 from mfclip.labels import Labels
 from mfclip.predict.face_scorer import to_images
 from mfclip.runtime.device import find_device
@@ -112,7 +112,7 @@ def kind_of(labels: Labels) -> str:
 def _kind(model: nn.Module, card: Card) -> str:
     settings = card.config.get("model")
     named = settings.get("name") if isinstance(settings, dict) else None
-    return str(named or type(model).__name__)
+    return describe_name(str(named)) if named else type(model).__name__
 
 
 def _short(source: str | Path | None) -> str:
