@@ -26,8 +26,8 @@ from mfclip.errors import MfclipError
 
 SPINS = 2000
 """Turns that a thread waits for its team awake before it sleeps, where libgomp runs PyTorch's
-teams. Its own 300,000 keep the cores from other work, and from the slowest of the team: beside
-other work, commands took three times as long. Never to wait awake costs an idle machine a tenth."""
+teams. Its own 300,000 keep the cores from other work, and so from the slowest of the team: beside
+other work the commands become several times slower. To sleep at once slows an idle machine."""
 
 app = typer.Typer(
     help="Tell a real face from a forged one. A score is evidence, not proof.",
