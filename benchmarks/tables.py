@@ -1,16 +1,20 @@
 """Write measured figures into the pages: README.md, docs and benchmarks/README.md.
 
-    python benchmarks/tables.py
+    python benchmarks/tables.py            # refuses files that were measured on a changed tree
+    python benchmarks/tables.py --changed  # takes them, and says so beneath their tables
 
 Each table is drawn from a file in ``results``, which one of the commands of benchmarks/README.md
-wrote, or from the card in the embedded weights, which `mfclip release` wrote. Here are those that
+wrote, or from the card in the embedded weights, which `mfclip release` wrote. A figure whose code
+is in no commit can be repeated by nobody. Here are those that
 say how good the scores are; the others are in ``speed_tables.py`` and ``serve_tables.py``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,25 @@ PAGES = (
     "docs/training.md",
     "benchmarks/README.md",
 )
+SOURCES = {
+    "speed": ("speed-mfclip", "speed-mfclip-small"),
+    "targets": ("speed-mfclip", "speed-mfclip-small"),
+    "ways": ("speed-mfclip", "speed-mfclip-small"),
+    "machine": ("speed-mfclip",),
+    "engines": ("engines-mfclip", "engines-mfclip-small"),
+    "startup": ("startup",),
+    "end_to_end": ("end_to_end",),
+    "scaling": ("scaling",),
+    "profile": ("profile",),
+    "load": ("serve_load",),
+    "fuzz": ("serve_fuzz",),
+    "training": ("training",),
+    "trials": ("trials",),
+    "robustness": ("robustness",),
+    "quality": ("quality",),
+}
+"""Result files behind each table; the others are drawn from what `mfclip release` wrote."""
+
 SPLITS = {"test": "test", "test_unseen": "test_unseen (generators without a training image)"}
 MODES = {"whole": "**Each image is a face** (`--whole`).", "detected": "**Faces are found first.**"}
 FIGURES = ("auc", "ap", "eer", "accuracy_fitted", "tpr_at_fpr_5")
@@ -200,7 +223,7 @@ def insert(text: str, name: str, table: str) -> str:
 
 def draw(results: Path) -> dict[str, str]:
     """Draw all tables, by the name between whose marks they stand."""
-    return {
+    tables = {
         "score": render_score(results),
         "scores": render(results),
         "verdicts": render_verdicts(find_weights(None)),
@@ -221,11 +244,36 @@ def draw(results: Path) -> dict[str, str]:
         "load": render_load(results),
         "fuzz": render_fuzz(results),
     }
+    return {name: table + _doubt(results, name) for name, table in tables.items()}
+
+
+def find_changed(results: Path) -> list[str]:
+    """Name the result files that were measured on a tree with changes that no commit holds."""
+    names = {name for files in SOURCES.values() for name in files}
+    return sorted(name for name in names if _is_changed(results / f"{name}.json"))
+
+
+def _is_changed(path: Path) -> bool:
+    return path.exists() and bool(re.search(r'"commit": "\w+-changed"', path.read_text("utf-8")))
+
+
+def _doubt(results: Path, table: str) -> str:
+    """Say beneath a table what is wrong with the files behind it."""
+    changed = [name for name in SOURCES.get(table, ()) if _is_changed(results / f"{name}.json")]
+    if not changed:
+        return ""
+    files = ", ".join(f"`{name}.json`" for name in changed)
+    return f"\n\n*Measured on a changed tree ({files}); to be measured again.*"
 
 
 def main() -> None:
     """Update the pages."""
-    tables = draw(ROOT / "benchmarks" / "results")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--changed", action="store_true", help="take files of a changed tree, too")
+    results = ROOT / "benchmarks" / "results"
+    if (changed := find_changed(results)) and not parser.parse_args().changed:
+        sys.exit(f"measured on a changed tree; commit, and measure again: {', '.join(changed)}")
+    tables = draw(results)
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         for name, table in tables.items():

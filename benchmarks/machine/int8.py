@@ -13,8 +13,8 @@ from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import run_exported
-from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise_on
+from mfclip.runtime.openvino import openvino_core
 
 CALIBRATION_IMAGES = 16
 

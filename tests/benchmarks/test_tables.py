@@ -103,3 +103,33 @@ def test_the_line_of_scores_says_what_the_table_says(drawn: dict[str, str]) -> N
         assert f"**{auc}**" in drawn["score"]
         assert f"({int(fakes):,} forged" in drawn["score"]
     assert len(rows) == 2
+
+
+def test_a_table_says_that_its_file_is_of_a_changed_tree(results: Path) -> None:
+    changed = [name for name, files in tables.SOURCES.items() if "startup" in files]
+    assert changed == ["startup"]
+    assert tables.find_changed(results) == []
+    tree = json.loads((results / "startup.json").read_text()) | {"commit": "0a1b2c-changed"}
+    (results / "startup.json").write_text(json.dumps(tree))
+    assert tables.find_changed(results) == ["startup"]
+    assert tables._doubt(results, "startup").endswith("(`startup.json`); to be measured again.*")
+    assert tables._doubt(results, "scaling") == ""
+
+
+def test_files_of_a_changed_tree_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "benchmarks" / "results"
+    made.mkdir(parents=True)
+    (made / "trials.json").write_text('{"commit": "0a1b2c-changed"}')
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["tables.py"])
+    with pytest.raises(SystemExit, match="measure again: trials"):
+        tables.main()
+
+
+def test_every_result_file_behind_a_table_exists(drawn: dict[str, str]) -> None:
+    assert set(tables.SOURCES) < set(drawn)
+    for files in tables.SOURCES.values():
+        for file in files:
+            assert (ROOT / "benchmarks" / "results" / f"{file}.json").is_file()

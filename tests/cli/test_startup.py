@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.resources import files
@@ -53,3 +54,20 @@ def test_one_picture_needs_no_other_engine_or_network_package() -> None:
     )
     assert "mfclip.predict.predictor" in loaded
     assert not loaded & SLOW_FOR_PICTURES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp runs PyTorch's threads on Linux only")
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [({}, "GOMP_SPINCOUNT = '2000'"), ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT = '7'")],
+)
+def test_threads_wait_awake_only_for_a_moment(chosen: dict[str, str], expected: str) -> None:
+    """libgomp itself says what it goes by once it is loaded."""
+    ours = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"}
+    rest = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-m", "mfclip", "predict", "absent.jpg"],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**rest, **chosen, "OMP_DISPLAY_ENV": "VERBOSE"},
+    )  # fmt: skip
+    assert expected in done.stderr

@@ -14,8 +14,8 @@ from mfclip.engines import load_engine
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported, read_exported, write_exported
 from mfclip.engines.graph import VisionGraph
-from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import ConfigError, WeightsError
+from mfclip.runtime.openvino import openvino_core
 
 CARD = Card(threshold=0.4, temperature=1.5, licence='a "quoted" <line>\nand another & more')
 

@@ -16,7 +16,7 @@ import pytest
 from helpers import tiny_model
 from mfclip.engines.convert import to_onnx
 from mfclip.engines.graph import VisionGraph
-from mfclip.engines.openvino_engine import openvino_core
+from mfclip.runtime.openvino import openvino_core
 
 BEGIN = """
 import os, signal, threading
@@ -97,7 +97,7 @@ def test_nothing_else_makes_a_core() -> None:
         for path in (root / folder).rglob("*.py")
         if re.search(r"openvino\.(Core|compile_model)\(", path.read_text(encoding="utf-8"))
     ]
-    assert makers == ["openvino_engine.py"]
+    assert makers == ["openvino.py"]
 
 
 def test_bias_and_relu_are_part_of_every_convolution() -> None:

@@ -14,7 +14,6 @@ from mfclip.config import build_config
 from mfclip.data.manifest import read_manifest
 from mfclip.detectors import save_detector
 from mfclip.engines import load_engine
-from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate import export as export_module
 from mfclip.evaluate.agreement import parity_batch
@@ -23,6 +22,7 @@ from mfclip.evaluate.run import load_evaluator
 from mfclip.predict.faces import WholePicture
 from mfclip.predict.prediction import Prediction
 from mfclip.predict.predictor import Predictor
+from mfclip.runtime.openvino import openvino_core
 
 CARD = Card(threshold=0.45, temperature=2.0, resize=40, licence="for the test")
 FILES = {"onnx": "m.onnx", "openvino": "m.xml", "torch": "m.safetensors"}

@@ -3,6 +3,8 @@
 import json
 import math
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from skimage.feature import Cascade
 from skimage.transform import SimilarityTransform, warp
 
 from mfclip.data.manifest import read_manifest
-from mfclip.errors import InputError
+from mfclip.errors import InputError, MissingExtraError
 from mfclip.media.faces import (
     NOSE_DEPTH,
     TEMPLATE,
@@ -29,6 +31,7 @@ from mfclip.media.faces import (
     crop_face,
 )
 from mfclip.media.images import read_image
+from mfclip.media.mtcnn_openvino import load_openvino_cascade
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,9 +42,9 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return FaceDetector()
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def detector(request):
+    return FaceDetector(runtime=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,35 @@ def test_pose_by_hand():
 def test_detector_survives_pickling(detector, astronaut):
     copy = pickle.loads(pickle.dumps(detector))
     assert copy.detect(astronaut) == detector.detect(astronaut)
+
+
+def test_both_runtimes_find_the_same_faces_in_a_large_picture(astronaut):
+    """Boxes and landmarks equal to 0.01 pixel, confidence to 1e-4, whatever computes."""
+    scene = Image.new("RGB", (1280, 720), "grey")
+    for place, side in enumerate((400, 350, 300)):
+        scene.paste(Image.fromarray(astronaut).resize((side, side)), (20 + 420 * place, 100))
+    one, two = (
+        FaceDetector(runtime=runtime).detect(np.asarray(scene)) for runtime in ("torch", "openvino")
+    )
+    assert len(one) == len(two) == 3
+    for face, other in zip(one, two, strict=True):
+        np.testing.assert_allclose(face.box, other.box, atol=0.01)
+        np.testing.assert_allclose(face.landmarks, other.landmarks, atol=0.01)
+        assert face.confidence == pytest.approx(other.confidence, abs=1e-4)
+
+
+def test_threads_share_a_detector(detector, astronaut):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detector.detect, [astronaut, astronaut[:, ::-1].copy()] * 6))
+    assert found[::2] == [found[0]] * 6
+    assert found[1::2] == [found[1]] * 6
+
+
+def test_openvino_that_is_absent_is_told_with_the_extra(monkeypatch):
+    load_openvino_cascade.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"mfclip\[export\]"):
+        FaceDetector(runtime="openvino")
 
 
 def test_face_on_the_template_is_cut_out_unchanged(astronaut):

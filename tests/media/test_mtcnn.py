@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data
 
+from mfclip.media import mtcnn
 from mfclip.media.mtcnn import OutputNet, ProposalNet, find_faces, load_cascade, suppress
+from mfclip.media.mtcnn_openvino import load_openvino_cascade
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,6 +73,73 @@ def test_suppress_by_hand():
     assert suppress(boxes, scores, 0.7).tolist() == [1, 3, 2]
     assert suppress(boxes, scores, 0.85).tolist() == [1, 0, 3, 2]
     assert suppress(boxes, scores, 0.7, of_smaller=True).tolist() == [1, 2]
+
+
+def test_suppress_is_the_same_in_blocks(monkeypatch):
+    chance = np.random.default_rng(0)
+    corner = chance.uniform(0, 60, (400, 2))
+    boxes = np.concatenate([corner, corner + chance.uniform(5, 30, (400, 2))], 1)
+    boxes, scores = boxes.astype(np.float32), chance.uniform(size=400).astype(np.float32)
+    monkeypatch.setattr(mtcnn, "BLOCK", 1000)
+    whole = suppress(boxes, scores, 0.4)
+    monkeypatch.setattr(mtcnn, "BLOCK", 7)
+    assert suppress(boxes, scores, 0.4).tolist() == whole.tolist()
+    assert 10 < len(whole) < 400
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(12, 900), st.integers(12, 900), st.floats(0.02, 1))
+def test_all_sizes_lie_on_the_canvas_without_touching(width, height, scale):
+    levels, (wide, high) = mtcnn._lay_out((width, height), scale)
+    taken = np.zeros((high, wide), int)
+    for level in levels:
+        assert level.left % 2 == level.top % 2 == 0
+        across, down = level.size
+        taken[level.top : level.top + down, level.left : level.left + across] += 1
+    assert taken.max(initial=0) <= 1
+    assert taken.sum() == sum(level.size[0] * level.size[1] for level in levels)
+    if len(levels) > 3:
+        assert taken.sum() > 0.6 * wide * high  # little is computed for nothing
+
+
+def test_one_canvas_proposes_what_each_size_by_itself_would(cascade):
+    """Against the network run on every level, as the paper does."""
+    image = np.asarray(data.astronaut())
+    boxes, scores = mtcnn._propose(cascade, mtcnn.Pyramid(image), 40.0, 0.6)
+    found, scale = [], 12 / 40
+    with torch.inference_mode():
+        while 512 * scale >= 12:
+            side = round(512 * scale)
+            level = mtcnn.Pyramid(image).scaled((side, side))
+            pixels = (torch.from_numpy(level.copy()).permute(2, 0, 1)[None].float() - 127.5) / 128
+            offsets, faces = cascade.proposal(pixels)
+            for row, col in torch.argwhere(faces[0] > 0.6).tolist():
+                corner = np.array([col * 2, row * 2, col * 2 + 12, row * 2 + 12])
+                box = (corner + 12 * offsets[0, :, row, col].numpy()) / scale
+                found.append((*box, float(faces[0, row, col])))
+            scale *= mtcnn.SCALE_STEP
+    every = np.array(found)
+    assert 5 < len(boxes) < len(every)
+    for box, score in zip(boxes, scores, strict=True):
+        if box[2:].max() >= 512:  # the last window may look one pixel beyond its level
+            continue
+        apart = np.abs(every[:, :4] - box).max(1) + np.abs(every[:, 4] - score)
+        assert apart.min() < 0.01
+
+
+def test_openvino_gives_the_values_of_torch(cascade):
+    chance = np.random.default_rng(0)
+    other = load_openvino_cascade()
+    with torch.inference_mode():
+        for name, shape in (
+            ("propose", (2, 37, 50, 3)),
+            ("refine", (5, 24, 24, 3)),
+            ("place", (3, 48, 48, 3)),
+        ):
+            images = chance.integers(0, 256, shape, dtype=np.uint8)
+            expected, found = (getattr(networks, name)(images) for networks in (cascade, other))
+            for one, two in zip(expected, found, strict=True):
+                np.testing.assert_allclose(two, one, atol=2e-5)
 
 
 @settings(max_examples=30, deadline=None)

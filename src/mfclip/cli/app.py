@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import signal
 import sys
 from types import FrameType
@@ -22,6 +23,11 @@ from mfclip.cli.release import release
 from mfclip.cli.serve import serve
 from mfclip.cli.train import train
 from mfclip.errors import MfclipError
+
+SPINS = 2000
+"""Turns that a thread waits for its team awake before it sleeps, where libgomp runs PyTorch's
+teams. Its own 300,000 keep the cores from other work, and so from the slowest of the team: beside
+other work the commands become several times slower. To sleep at once slows an idle machine."""
 
 app = typer.Typer(
     help="Tell a real face from a forged one. A score is evidence, not proof.",
@@ -54,6 +60,8 @@ def main() -> None:
 
     Ctrl+C ends it with 130, and SIGTERM with 143; what is half written is removed then.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read once, when PyTorch is loaded
     # What imports make stays: looking through it for garbage takes an eighth of their time, and
     # doing so again when the process ends takes another fifth of a short command's.
     gc.set_threshold(50_000, 20, 20)

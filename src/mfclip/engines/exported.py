@@ -18,8 +18,8 @@ from mfclip.card import Card, EngineName, Precision, read_card
 from mfclip.engines.engine import PRECISIONS, ModelFacts
 from mfclip.engines.graph import INPUT
 from mfclip.engines.known_prompts import read_prompts
-from mfclip.engines.openvino_engine import openvino_core
 from mfclip.errors import WeightsError, require
+from mfclip.runtime.openvino import openvino_core
 from mfclip.runtime.provenance import hash_file
 from mfclip.weights import read_text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import torch
@@ -11,32 +10,8 @@ from torch import Tensor
 
 from mfclip.card import EngineName, Precision
 from mfclip.engines.engine import Judged, ModelFacts
-from mfclip.errors import ConfigError, WeightsError, require
-
-_CORES: list[Any] = []
-_MAKING = Lock()
-
-
-def openvino_core() -> Any:
-    """Return the one OpenVINO core of this process, made when first asked for, from any thread.
-
-    The CPU plugin of a core gives the thread that loads it an alternate signal stack (for AMX), and
-    puts the former one back when it is closed. Cores that are closed in the order in which they
-    were opened leave the thread a stack that is no longer mapped, and the next signal, such as
-    Ctrl+C, ends the process. So there is one core, and it is never closed.
-
-    Raises:
-        MissingExtraError: openvino is not installed.
-    """
-    openvino = require("openvino", extra="export")
-    with _MAKING:  # of two made at once, one would be closed
-        if not _CORES:
-            core = openvino.Core()
-            # loads the plugin now, so that cores which others make (nncf does) open and close
-            # inside this one's life
-            core.get_versions("CPU")
-            _CORES.append(core)
-        return _CORES[0]
+from mfclip.errors import ConfigError, WeightsError
+from mfclip.runtime.openvino import openvino_core
 
 
 class OpenVinoEngine:

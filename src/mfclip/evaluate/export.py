@@ -24,10 +24,10 @@ from mfclip.engines.convert import to_onnx
 from mfclip.engines.exported import Exported, is_exported, write_exported
 from mfclip.engines.graph import VisionGraph
 from mfclip.engines.load import check_precision, choose_engine, load_engine
-from mfclip.engines.openvino_engine import openvino_core
 from mfclip.engines.quantise import quantise
 from mfclip.errors import ConfigError, WeightsError, require
 from mfclip.evaluate.agreement import measure_change, measure_parity
+from mfclip.runtime.openvino import openvino_core
 from mfclip.runtime.whole_file import scratch_folder
 from mfclip.weights import read_weights
 

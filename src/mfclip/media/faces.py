@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from mfclip.errors import InputError
-from mfclip.media.mtcnn import find_faces, load_cascade
+from mfclip.media.mtcnn import Networks, find_faces, load_cascade
+from mfclip.media.pyramid import Pyramid
 
 Point = tuple[float, float]
+
+Runtime: TypeAlias = Literal["torch", "openvino"]
+"""What computes the networks that find faces."""
 
 TEMPLATE = (
     (38.2946, 51.6963),
@@ -89,15 +93,25 @@ class FaceDetector:
         retry: where no face is found with `CERTAIN` confidence, look for smaller ones, then in the
             picture turned by 90, 270 and 180 degrees, and take the look with the surest face. A
             picture without a face takes some eight times as long.
+        runtime: ``torch``, or ``openvino``, which finds the same faces in half the time.
+
+    Raises:
+        MissingExtraError: openvino is asked for, and not installed.
     """
 
     def __init__(
-        self, *, smallest: float = 0.05, confidence: float = 0.8, retry: bool = True
+        self,
+        *,
+        smallest: float = 0.05,
+        confidence: float = 0.8,
+        retry: bool = True,
+        runtime: Runtime = "torch",
     ) -> None:
         self.smallest = smallest
         self.confidence = confidence
         self.retry = retry
-        self._cascade = load_cascade()
+        self.runtime = runtime
+        self._networks()  # what is missing is told now
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces of one picture.
@@ -114,14 +128,23 @@ class FaceDetector:
         check_image(image)
         best: list[Face] = []
         enough = CERTAIN
+        pyramid = Pyramid(image)
         for smallest, turns in self._passes():
-            faces = self._look(np.rot90(image, turns), smallest)
+            faces = self._look(pyramid.turned(turns), smallest)
             if _certainty(faces) > _certainty(best):
                 best = [_turn_back(face, turns, image) for face in faces]
             if _certainty(best) >= enough:
                 break
             enough = SURE
         return sorted(best, key=lambda face: -face.side)
+
+    def _networks(self) -> Networks:
+        """Return those of this process: what is compiled cannot be sent to another one."""
+        if self.runtime == "torch":
+            return load_cascade()
+        from mfclip.media.mtcnn_openvino import load_openvino_cascade  # noqa: PLC0415 - optional
+
+        return load_openvino_cascade()
 
     def _passes(self) -> list[tuple[float, int]]:
         """Smallest face and quarter turns of each look at the picture."""
@@ -130,11 +153,11 @@ class FaceDetector:
             return [first]
         return [first, (self.smallest / 2.5, 0), *((self.smallest, turns) for turns in (1, 3, 2))]
 
-    def _look(self, image: NDArray[np.uint8], smallest: float) -> list[Face]:
+    def _look(self, pyramid: Pyramid, smallest: float) -> list[Face]:
         found = find_faces(
-            self._cascade,
-            np.ascontiguousarray(image),
-            min_face=max(20.0, smallest * max(image.shape[:2])),
+            self._networks(),
+            pyramid,
+            min_face=max(20.0, smallest * max(pyramid.size)),
             thresholds=(0.6, 0.7, self.confidence),
         )
         rows = zip(*(array.tolist() for array in found), strict=True)

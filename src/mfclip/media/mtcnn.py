@@ -3,21 +3,24 @@
 Source: Zhang et al. 2016 (arXiv 1604.02878). Weights: those of the package ``mtcnn`` 1.0 (MIT,
 github.com/ipazc/mtcnn), as tensors in ``assets/weights``.
 Boxes are rows of ``x1 y1 x2 y2`` in pixels.
+
+All sizes of a picture lie side by side on one canvas, so that the first network runs once: eight
+small runs cost more than one large one.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import as_file, files
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
+from mfclip.media.pyramid import Pyramid
 from mfclip.weights import read_tensors
 
 Array = NDArray[np.float32]
@@ -30,16 +33,40 @@ SCALE_STEP = 0.709
 CELL = 12
 """Side of the window that the proposal network looks at, pixels."""
 
+STRIDE = 2
+"""Pixels from one window to the next."""
+
 MAX_PATCHES = 512
 """Proposals that are looked at more closely; the strongest are kept, so that time is bounded."""
 
+GRAIN = 16
+"""Sides of a canvas are multiples of so many pixels: few shapes, which a network prepares once."""
 
-class Cascade(NamedTuple):
-    """The three networks in the order they are used."""
+BLOCK = 256
+"""Boxes that are compared with each other at once; memory grows as its square."""
 
-    proposal: ProposalNet
-    refine: RefineNet
-    output: OutputNet
+
+@runtime_checkable
+class Networks(Protocol):
+    """The three networks in the order they are used; images are RGB, uint8."""
+
+    def propose(
+        self, images: UInt8[np.ndarray, "b h w 3"]
+    ) -> tuple[Float[np.ndarray, "b 4 rows cols"], Float[np.ndarray, "b rows cols"]]:
+        """Slide a window over pictures: see `ProposalNet`."""
+        ...
+
+    def refine(
+        self, patches: UInt8[np.ndarray, "b 24 24 3"]
+    ) -> tuple[Float[np.ndarray, "b 4"], Float[np.ndarray, " b"]]:
+        """Judge patches: see `RefineNet`."""
+        ...
+
+    def place(
+        self, patches: UInt8[np.ndarray, "b 48 48 3"]
+    ) -> tuple[Float[np.ndarray, "b 4"], Float[np.ndarray, "b 2 5"], Float[np.ndarray, " b"]]:
+        """Judge patches and place landmarks: see `OutputNet`."""
+        ...
 
 
 class ProposalNet(nn.Module):
@@ -106,13 +133,36 @@ class OutputNet(nn.Module):
         return self.box(features), landmarks, self.face(features).softmax(1)[:, 1]
 
 
+class Cascade(NamedTuple):
+    """The networks in PyTorch; see `Networks`."""
+
+    proposal: ProposalNet
+    refinement: RefineNet
+    output: OutputNet
+
+    def propose(self, images: NDArray[np.uint8]) -> tuple[Array, Array]:
+        """See `Networks`."""
+        offsets, faces = self.proposal(_normalise(images))
+        return offsets.numpy(), faces.numpy()
+
+    def refine(self, patches: NDArray[np.uint8]) -> tuple[Array, Array]:
+        """See `Networks`."""
+        offsets, faces = self.refinement(_normalise(patches))
+        return offsets.numpy(), faces.numpy()
+
+    def place(self, patches: NDArray[np.uint8]) -> tuple[Array, Array, Array]:
+        """See `Networks`."""
+        offsets, landmarks, faces = self.output(_normalise(patches))
+        return offsets.numpy(), landmarks.numpy(), faces.numpy()
+
+
 @cache
 def load_cascade() -> Cascade:
     """Build the three networks with the weights that come with this package, once for all."""
     cascade = Cascade(ProposalNet(), RefineNet(), OutputNet())
     with as_file(files("mfclip").joinpath(WEIGHTS)) as path:
         tensors, _ = read_tensors(path)
-    for name, network in zip(Cascade._fields, cascade, strict=True):
+    for name, network in zip(("proposal", "refine", "output"), cascade, strict=True):
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         network.load_state_dict(own)
@@ -122,8 +172,8 @@ def load_cascade() -> Cascade:
 
 @torch.inference_mode()
 def find_faces(
-    cascade: Cascade,
-    image: NDArray[np.uint8],
+    networks: Networks,
+    image: NDArray[np.uint8] | Pyramid,
     *,
     min_face: float,
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
@@ -131,8 +181,8 @@ def find_faces(
     """Run the cascade over one picture.
 
     Args:
-        cascade: from `load_cascade`.
-        image: RGB, height x width x 3.
+        networks: e.g. from `load_cascade`.
+        image: RGB, height x width x 3; or all its sizes, where it is looked at several times.
         min_face: side of the smallest face looked for, pixels; time grows as its inverse square.
         thresholds: probability of a face that each network demands.
 
@@ -140,11 +190,11 @@ def find_faces(
         Boxes ``n 4``, landmarks ``n 5 2`` (x, y; left eye in the picture, right eye, nose, left and
         right corner of the mouth) and probabilities ``n``, strongest first.
     """
-    picture = Image.fromarray(image)
-    boxes, scores = _propose(cascade.proposal, picture, min_face, thresholds[0])
+    pyramid = image if isinstance(image, Pyramid) else Pyramid(image)
+    boxes, scores = _propose(networks, pyramid, min_face, thresholds[0])
     boxes = _square(boxes[:MAX_PATCHES])
     if len(boxes):
-        offsets, faces = cascade.refine(_patches(picture, boxes, 24))
+        offsets, faces = networks.refine(pyramid.patches(boxes, 24))
         boxes, scores = _keep(boxes, offsets, faces, thresholds[1])
         kept = suppress(boxes, scores, 0.7)
         boxes = _square(boxes[kept])
@@ -154,8 +204,8 @@ def find_faces(
             np.zeros((0, 5, 2), np.float32),
             np.zeros(0, np.float32),
         )
-    offsets, relative, faces = cascade.output(_patches(picture, boxes, 48))
-    landmarks = _place(relative.numpy(), boxes)[faces.numpy() > thresholds[2]]
+    offsets, relative, faces = networks.place(pyramid.patches(boxes, 48))
+    landmarks = _place(relative, boxes)[faces > thresholds[2]]
     boxes, scores = _keep(boxes, offsets, faces, thresholds[2])
     kept = suppress(boxes, scores, 0.7, of_smaller=True)
     return boxes[kept], landmarks[kept], scores[kept]
@@ -176,54 +226,110 @@ def suppress(
     Returns:
         Rows that stay, highest score first.
     """
-    left, top, right, bottom = np.ascontiguousarray(boxes.T)  # columns: quicker than rows of two
-    area = (right - left) * (bottom - top)
     order = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(order):
-        first, rest = order[0], order[1:]
-        kept.append(first)
-        width = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
-        height = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        if of_smaller:
-            whole = np.minimum(area[first], area[rest])
+    kept = np.zeros(0, np.intp)
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        rows = rows[~_overlap(boxes[kept], boxes[rows], limit, of_smaller).any(0)]
+        among = _overlap(boxes[rows], boxes[rows], limit, of_smaller)
+        stays = np.ones(len(rows), bool)
+        for row in range(len(rows)):
+            if stays[row]:
+                stays[row + 1 :] &= ~among[row, row + 1 :]
+        kept = np.concatenate([kept, rows[stays]])
+    return kept
+
+
+def _overlap(one: Array, other: Array, limit: float, of_smaller: bool) -> NDArray[np.bool_]:
+    """Which boxes share more than `limit`, ``rows of one, rows of other``."""
+    corner = np.maximum(one[:, None, :2], other[None, :, :2])
+    sides = np.maximum(np.minimum(one[:, None, 2:], other[None, :, 2:]) - corner, 0)
+    shared = sides[..., 0] * sides[..., 1]
+    area, area_other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (one, other))
+    if of_smaller:
+        whole = np.minimum(area[:, None], area_other)
+    else:
+        whole = area[:, None] + area_other - shared
+    over: NDArray[np.bool_] = shared > limit * whole
+    return over
+
+
+class _Level(NamedTuple):
+    """Where one size of a picture lies on the canvas, pixels."""
+
+    left: int
+    top: int
+    size: tuple[int, int]
+    scale: float
+
+
+def _lay_out(size: tuple[int, int], scale: float) -> tuple[list[_Level], tuple[int, int]]:
+    """Find a place for every size of a picture, and the width and height of the canvas.
+
+    Each goes into the first gap that is left beside or below a larger one, and else below all.
+    Windows start at even pixels, and so do the levels.
+    """
+    levels: list[_Level] = []
+    gaps: list[tuple[int, int, int, int]] = []  # left, top, width, height
+    width, bottom = 0, 0
+    while min(size) * scale >= CELL:
+        own = (round(size[0] * scale), round(size[1] * scale))
+        wide, high = (side + side % STRIDE for side in own)
+        width = width or wide
+        fits = (place for place, gap in enumerate(gaps) if gap[2] >= wide and gap[3] >= high)
+        if (place := next(fits, None)) is None:
+            left, top, room, height = 0, bottom, width, high
+            bottom += high
         else:
-            whole = area[first] + area[rest] - shared
-        order = rest[shared <= limit * whole]
-    return np.array(kept, np.intp)
+            left, top, room, height = gaps.pop(place)
+        gaps.append((left + wide, top, room - wide, high))
+        gaps.append((left, top + high, room, height - high))
+        levels.append(_Level(left, top, own, scale))
+        scale *= SCALE_STEP
+    return levels, (width, bottom)
 
 
 def _propose(
-    network: ProposalNet, picture: Image.Image, min_face: float, threshold: float
+    networks: Networks, pyramid: Pyramid, min_face: float, threshold: float
 ) -> tuple[Array, Array]:
     """Boxes from every level of the pyramid, strongest first."""
-    width, height = picture.size
-    scale = CELL / max(min_face, CELL)
+    levels, size = _lay_out(pyramid.size, CELL / max(min_face, CELL))
     boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
-    while min(width, height) * scale >= CELL:
-        size = (round(width * scale), round(height * scale))
-        level = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
-        offsets, faces = network(_normalise(np.asarray(level)[None]))
-        rows, cols = torch.where(faces[0] > threshold)
-        corner = torch.stack([cols, rows, cols, rows], 1) * 2 + torch.tensor([0, 0, CELL, CELL])
-        found = (corner + offsets[0, :, rows, cols].T * CELL).numpy() / np.float32(scale)
-        strength = faces[0, rows, cols].numpy()
-        kept = suppress(found, strength, 0.5)
+    if levels:
+        width, height = (-(-side // GRAIN) * GRAIN for side in size)
+        canvas = np.zeros((1, height, width, 3), np.uint8)
+        for level in levels:
+            wide, high = level.size
+            part = canvas[0, level.top : level.top + high, level.left : level.left + wide]
+            part[:] = pyramid.scaled(level.size)
+        offsets, faces = networks.propose(canvas)
+    for level in levels:
+        rows, cols = (_windows(level.top, level.size[1]), _windows(level.left, level.size[0]))
+        strength = faces[0, rows, cols]
+        row, col = np.nonzero(strength > threshold)
+        corner = np.stack([col, row, col, row], 1) * STRIDE + np.array([0, 0, CELL, CELL])
+        found = corner + offsets[0, :, rows, cols][:, row, col].T * CELL
+        found = (found / level.scale).astype(np.float32)
+        strong = strength[row, col]
+        kept = suppress(found, strong, 0.5)
         boxes.append(found[kept])
-        scores.append(strength[kept])
-        scale *= SCALE_STEP
+        scores.append(strong[kept])
     joined, strengths = np.concatenate(boxes), np.concatenate(scores)
     kept = suppress(joined, strengths, 0.7)
     return joined[kept], strengths[kept]
 
 
-def _keep(boxes: Array, offsets: Tensor, faces: Tensor, threshold: float) -> tuple[Array, Array]:
+def _windows(start: int, side: int) -> slice:
+    """Windows that lie inside a level along one axis; the last may reach one pixel beyond."""
+    first = start // STRIDE
+    return slice(first, first + (side + side % STRIDE - CELL) // STRIDE + 1)
+
+
+def _keep(boxes: Array, offsets: Array, faces: Array, threshold: float) -> tuple[Array, Array]:
     """Move the boxes by what the network says and drop those it takes for no face."""
-    scores = faces.numpy()
     sides = np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)
-    moved = (boxes + offsets.numpy() * sides).astype(np.float32)
-    return moved[scores > threshold], scores[scores > threshold]
+    moved = (boxes + offsets * sides).astype(np.float32)
+    return moved[faces > threshold], faces[faces > threshold]
 
 
 def _place(relative: Array, boxes: Array) -> Array:
@@ -240,22 +346,10 @@ def _square(boxes: Array) -> Array:
     return np.concatenate([centre - half, centre + half], 1)
 
 
-def _patches(picture: Image.Image, boxes: Array, side: int) -> Float[Tensor, "b 3 side side"]:
-    """Cut the boxes out, black beyond the border, and bring them to one size."""
-    corners = (
-        np.stack([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], 1).reshape(-1, 4).astype(int)
-    )
-    size = (side, side)
-    strip = Image.new("RGB", (side, side * len(corners)))  # one copy out of Pillow, not one each
-    for number, box in enumerate(corners.tolist()):
-        patch = picture.crop(tuple(box))
-        patch = patch.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        strip.paste(patch, (0, side * number))
-    return _normalise(np.asarray(strip).reshape(-1, side, side, 3))
-
-
 def _normalise(images: NDArray[np.uint8]) -> Float[Tensor, "b 3 h w"]:
-    return (torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() - 127.5) / 128
+    """Colours last in memory, as they come: convolutions take that twice as fast."""
+    pixels = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
+    return pixels.sub_(127.5).div_(128)
 
 
 def _flatten(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mfclip.errors import InputError
-from mfclip.media.faces import Face, FaceDetector, crop_face
+from mfclip.media.faces import Face, FaceDetector, Runtime, crop_face
 from mfclip.predict.prediction import Box
 from mfclip.predict.quality import check_pose, check_size
 
@@ -104,14 +104,17 @@ class DetectedFaces:
         margin: how many times wider the view is than the bare face.
         align: turn the face upright; otherwise cut an upright square, of a face that lies one that
             is turned by a quarter or half turn.
+        runtime: what finds them, see `mfclip.media.faces.FaceDetector`.
     """
 
     name = "detected"
 
-    def __init__(self, *, margin: float = 1.3, align: bool = True) -> None:
+    def __init__(
+        self, *, margin: float = 1.3, align: bool = True, runtime: Runtime = "torch"
+    ) -> None:
         self.margin = margin
         self.align = align
-        self._detector = FaceDetector()
+        self._detector = FaceDetector(runtime=runtime)
 
     def find(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Crop]:
         """Return every face, the largest first.

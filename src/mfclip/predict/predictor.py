@@ -21,6 +21,7 @@ from mfclip.engines import Engine, load_engine
 from mfclip.engines.exported import is_exported
 from mfclip.engines.load import start_engine
 from mfclip.errors import ConfigError
+from mfclip.media.faces import Runtime
 from mfclip.predict.face_reader import Entry, FaceReader, FoundFace, Input, VideoFile
 from mfclip.predict.face_scorer import FaceScorer
 from mfclip.predict.faces import DetectedFaces, FaceFinder, WholePicture
@@ -114,7 +115,8 @@ class Predictor:
                 training faces were (the card's ``face_margin`` and ``face_align``) and judged by
                 itself. `mfclip.predict.faces.WholePicture()` takes the whole image.
             engine: ``torch``, ``onnx``, ``openvino``, or ``auto``: the fastest that is installed.
-                The scores are the same to 1e-4; torch starts soonest.
+                The scores are the same to 1e-4; torch starts soonest. With OpenVINO the faces are
+                found by it, too.
             precision: ``fp32`` or ``bf16``; None takes what the file was exported for, else fp32.
             keep_detector: keep the model beside the engine, for heat maps; else `detector` reads
                 the file again.
@@ -138,11 +140,15 @@ class Predictor:
             card, sha256 = file.card, file.sha256
             running = start_engine(detector, card, engine, precision, device)
         card = card.changed(weights=str(weights or "embedded"), weights_sha256=sha256)
+        runtime: Runtime = "openvino" if running.name == "openvino" else "torch"
+        finder = finder or DetectedFaces(
+            margin=card.face_margin, align=card.face_align, runtime=runtime
+        )
         return cls(
             running,
             card,
             threshold=threshold,
-            finder=finder or DetectedFaces(margin=card.face_margin, align=card.face_align),
+            finder=finder,
             detector=detector if keep_detector else None,
             source=path,
         )
