@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mfclip.config import DataSettings
 from mfclip.errors import ConfigError, ManifestError, require
@@ -212,7 +213,7 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         raise ManifestError(f"no manifest at {path}; expected a .csv, .jsonl or .parquet file")
     base = (root or path.parent).absolute()
     samples = []
-    for number, row in enumerate(_read_rows(path), start=1):
+    for number, row in enumerate(iter_rows(path), start=1):
         _check_columns(row, path)
         try:
             samples.append(_parse_row(row, base))
@@ -326,10 +327,25 @@ def _write_framing(framing: Framing, folder: Path) -> None:
         json.dump({"face_margin": framing.margin, "face_align": framing.align}, file)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def iter_rows(path: Path, opened: BinaryIO | None = None) -> Iterator[dict[str, Any]]:
+    """Iterate over the rows of a table as they stand there; memory does not grow with their number.
+
+    Args:
+        path: file ending in ``.csv``, ``.jsonl`` or ``.parquet``.
+        opened: its content, if it does not lie on this disk; it is not closed.
+
+    Raises:
+        ManifestError: another ending, or it cannot be read.
+    """
+    read = _readers(path)
     try:
-        return _readers(path)(path)
-    except ManifestError:
+        if opened is not None:
+            yield from read(opened)
+            return
+        with path.open("rb") as file:
+            yield from read(file)
+    except ManifestError as error:
+        raise ManifestError(f"{path}, {error}") from None
         raise
     except (
         OSError,
@@ -341,31 +357,41 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         raise ManifestError(message) from error
 
 
-def _readers(path: Path) -> Callable[[Path], list[dict[str, Any]]]:
+def _readers(path: Path) -> Callable[[BinaryIO], Iterator[dict[str, Any]]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
     return readers[path.suffix.lower()]
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+def _read_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        yield from csv.DictReader(text)
+    finally:
+        text.detach()  # else it would close the file, which is its opener's
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise ManifestError(f"{path}, row {number}: expected a JSON object, but got {row!r}")
-    return rows
+def _read_jsonl(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    text = io.TextIOWrapper(file, encoding="utf-8-sig")
+    try:
+        lines = (json.loads(line) for line in text if line.strip())
+        for number, row in enumerate(lines, start=1):
+            if not isinstance(row, dict):
+                raise ManifestError(f"row {number}: expected a JSON object, but got {row!r}")
+            yield row
+    finally:
+        text.detach()
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+ROWS_AT_ONCE = 4096
+"""Rows of a Parquet file that are in memory together."""
+
+
+def _read_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
     parquet = require("pyarrow.parquet", extra="train")
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    return rows
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:
