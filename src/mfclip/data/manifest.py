@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mfclip.config import DataSettings
 from mfclip.errors import ConfigError, ManifestError, require
@@ -327,68 +327,67 @@ def _write_framing(framing: Framing, folder: Path) -> None:
         json.dump({"face_margin": framing.margin, "face_align": framing.align}, file)
 
 
-def iter_rows(path: Path, opened: BinaryIO | None = None) -> Iterator[dict[str, Any]]:
+def iter_rows(
+    name: Path | str, opener: Callable[[str], Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Iterate over the rows of a table as they stand there; memory does not grow with their number.
 
     Args:
-        path: file ending in ``.csv``, ``.jsonl`` or ``.parquet``.
-        opened: its content, if it does not lie on this disk; it is not closed.
+        name: file ending in ``.csv``, ``.jsonl`` or ``.parquet``.
+        opener: opens it for reading bytes, if it does not lie on this disk.
 
     Raises:
-        ManifestError: another ending, or it cannot be read.
+        ManifestError: another ending, or it is absent or cannot be read.
     """
-    read = _readers(path)
+    ending = Path(name).suffix
+    read = _reader(Path(name))
     try:
-        if opened is not None:
-            yield from read(opened)
-            return
-        with path.open("rb") as file:
+        with Path(name).open("rb") if opener is None else opener(str(name)) as file:
             yield from read(file)
+    except FileNotFoundError:
+        message = f"no manifest at {name}; expected a .csv, .jsonl or .parquet file"
+        raise ManifestError(message) from None
     except ManifestError as error:
-        raise ManifestError(f"{path}, {error}") from None
-        raise
+        raise ManifestError(f"{name}, {error}") from None
     except (
         OSError,
         ValueError,
         csv.Error,
     ) as error:
         # Wrong text, JSON and Parquet are all ValueErrors.
-        message = f"{path} cannot be read as {path.suffix[1:].upper()} ({error}); write it anew"
+        message = f"{name} cannot be read as {ending[1:].upper()} ({error}); write it anew"
         raise ManifestError(message) from error
 
 
-def _readers(path: Path) -> Callable[[BinaryIO], Iterator[dict[str, Any]]]:
+def _reader(path: Path) -> Callable[[Any], Iterator[dict[str, Any]]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
     return readers[path.suffix.lower()]
 
 
-def _read_csv(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
+# Files of object stores are no `BinaryIO`: they lack some of its names.
+
+
+def _read_csv(file: Any) -> Iterator[dict[str, Any]]:
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         yield from csv.DictReader(text)
-    finally:
-        text.detach()  # else it would close the file, which is its opener's
 
 
-def _read_jsonl(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig")
-    try:
+def _read_jsonl(file: Any) -> Iterator[dict[str, Any]]:
+    with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
         lines = (json.loads(line) for line in text if line.strip())
         for number, row in enumerate(lines, start=1):
             if not isinstance(row, dict):
                 raise ManifestError(f"row {number}: expected a JSON object, but got {row!r}")
             yield row
-    finally:
-        text.detach()
 
 
 ROWS_AT_ONCE = 4096
 """Rows of a Parquet file that are in memory together."""
 
 
-def _read_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
+def _read_parquet(file: Any) -> Iterator[dict[str, Any]]:
     parquet = require("pyarrow.parquet", extra="train")
     for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS_AT_ONCE):
         yield from batch.to_pylist()

@@ -103,18 +103,8 @@ class ManifestSource:
             ManifestError: it is absent, cannot be read, has no column ``path``, or a row has no
                 path or an unknown label.
         """
-        path = Path(self.name)
-        try:
-            with open_place(self.name) as file:
-                rows = iter_rows(path, file)
-                yield from split(
-                    (self._row(number, row) for number, row in enumerate(rows, 1)),
-                    self.rows_per_part,
-                )
-        except FileNotFoundError:
-            raise ManifestError(
-                f"no manifest at {self.name}; expected a .csv, .jsonl or .parquet file"
-            ) from None
+        rows = enumerate(iter_rows(self.name, open_place), 1)
+        return split((self._row(number, row) for number, row in rows), self.rows_per_part)
 
     def _row(self, number: int, cells: Mapping[str, Any]) -> Row:
         known = {
