@@ -63,6 +63,7 @@ class ScriptedPool:
         self._events.append(event)
 
     def wait(self, seconds: float) -> list[Event]:
+        assert seconds > 0
         self.most_at_once = max(self.most_at_once, len(self._events))
         events, self._events = self._events, []
         self._alive |= {event.worker for event in events if event.kind != "died"}
@@ -118,7 +119,7 @@ def test_a_part_that_raises_is_tried_once_and_its_worker_kept() -> None:
 
 def test_when_all_fail_it_stops() -> None:
     pool = ScriptedPool({}, frozenset(range(50)))
-    with pytest.raises(GivenUpError, match="10 parts failed one after the other.*bad part"):
+    with pytest.raises(GivenUpError, match=r"10 parts failed one after the other.*bad part"):
         run(pool, 50, Limits(1, 3))
     assert sum(pool.sent.values()) == loop.IN_A_ROW
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import resource
 import shutil
@@ -178,7 +177,7 @@ def test_a_video_is_a_row_a_face_and_one_for_itself(
         assert (row["num_frames"], row["face"], row["row"]) == (5, 1, 0)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Ends a run from within, as a kill would."""
 
 
@@ -189,9 +188,9 @@ def test_what_is_done_is_not_done_again(
 
     def stop(report: object) -> None:
         if isinstance(report, PartResult) and report.number == 2:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         scoring.score(LocalPool(job), Limits(), stop)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
     assert len(kept) == 3
@@ -328,9 +327,7 @@ def test_a_disk_that_refuses_fails_the_part_and_leaves_no_half_file(
     check(tmp_path, weights, manifest)
 
 
-def test_a_damaged_part_is_named(
-    score: Callable[..., Any], manifest: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_part_is_named(score: Callable[..., Any], manifest: Path, tmp_path: Path) -> None:
     score(manifest)
     part = sorted((tmp_path / "out").glob("part-*"))[3]
     whole = part.read_bytes()

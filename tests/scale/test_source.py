@@ -27,7 +27,7 @@ def parts_of(name: Path | str, rows: int = 5) -> list[Part]:
 @pytest.fixture
 def table(tmp_path: Path) -> list[dict[str, str]]:
     rows = [
-        {"path": f"a/{n}, \"b\"\nc.jpg", "label": ("real", "fake")[n % 2], "group": f"g{n}"}
+        {"path": f'a/{n}, "b"\nc.jpg', "label": ("real", "fake")[n % 2], "group": f"g{n}"}
         for n in range(13)
     ]
     with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8-sig") as file:
@@ -60,9 +60,7 @@ def test_names_tell_rows_and_settings_apart() -> None:
     assert part.name("k1") == next(split(rows, 4)).name("k1")
 
 
-def test_a_change_of_one_row_changes_one_part(
-    table: list[dict[str, str]], tmp_path: Path
-) -> None:
+def test_a_change_of_one_row_changes_one_part(table: list[dict[str, str]], tmp_path: Path) -> None:
     before = parts_of(tmp_path / "t.csv")
     text = (tmp_path / "t.csv").read_text(encoding="utf-8-sig").replace("g7", "g700")
     (tmp_path / "t.csv").write_text(text)
@@ -74,7 +72,7 @@ def test_what_is_wrong_is_named_with_its_row(tmp_path: Path) -> None:
     place = tmp_path / "bad.csv"
     for text, expected in (
         ("path,label\na,real\nb,maybe\n", r"row 2: expected label .* got 'maybe'"),
-        ("path\na\n\"\"\n", "row 2: the path is empty"),
+        ('path\na\n""\n', "row 2: the path is empty"),
         ("file\na\n", "row 1: expected a column 'path', but found file"),
     ):
         place.write_text(text)
@@ -82,7 +80,7 @@ def test_what_is_wrong_is_named_with_its_row(tmp_path: Path) -> None:
             parts_of(place)
     with pytest.raises(ManifestError, match="no manifest at"):
         parts_of(tmp_path / "none.csv")
-    with pytest.raises(ConfigError, match="expected a manifest .*, but got"):
+    with pytest.raises(ConfigError, match=r"expected a manifest .*, but got"):
         parts_of(tmp_path / "none")
     place.with_suffix(".parquet").write_bytes(b"nothing")
     with pytest.raises(ManifestError, match="cannot be read as PARQUET"):
@@ -105,7 +103,11 @@ def test_a_folder_is_walked_in_order_here_and_in_a_store(tmp_path: Path) -> None
 def test_a_shard_is_a_part(made_faces: Path, tmp_path: Path) -> None:
     write_shards(read_manifest(made_faces), tmp_path / "s", samples_per_shard=20)
     found = parts_of(tmp_path / "s")
-    assert [(p.start, p.num_rows, p.rows) for p in found] == [(0, 20, ()), (20, 20, ()), (40, 8, ())]
+    assert [(p.start, p.num_rows, p.rows) for p in found] == [
+        (0, 20, ()),
+        (20, 20, ()),
+        (40, 8, ()),
+    ]
     first = tmp_path / "s" / "000000.tar"
     first.write_bytes(first.read_bytes() + bytes(512))
     assert [a == b for a, b in zip(found, parts_of(tmp_path / "s"), strict=True)] == [

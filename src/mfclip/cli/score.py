@@ -50,7 +50,7 @@ OutAddress = Annotated[
 ]
 
 Scores = Annotated[
-    str, typer.Argument(metavar="FOLDER", help="What --out of `mfclip score` named.")
+    str, typer.Argument(metavar="FOLDER|ADDRESS", help="What --out of `mfclip score` named.")
 ]
 
 
