@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from mfclip.errors import ConfigError
 from mfclip.scale.loop import Limits
@@ -32,13 +31,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.dist]
 def cluster() -> Iterator[None]:
     """A cluster of one machine for all tests, in processes of its own.
 
-    Ray asks who connects for a token, which is made here for this cluster only.
+    Ray would start one from this process too, but gives it 30 seconds only, which a busy machine
+    exceeds. The cluster asks who connects for a token, which is made here for it alone; Ray takes
+    it from the environment when it is imported.
     """
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, _port() as port:
         for name, value in token.items():
             patch.setenv(name, value)
-        with _head() as port:
+        import ray  # noqa: PLC0415
+
+        with _head(port):
             # one connection for all tests; a pool that finds it leaves it open
             ray.init(f"127.0.0.1:{port}", log_to_driver=False)
             try:
@@ -48,10 +51,17 @@ def cluster() -> Iterator[None]:
 
 
 @contextmanager
-def _head() -> Iterator[int]:
+def _port() -> Iterator[int]:
+    """A port that nobody has."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    yield port
+
+
+@contextmanager
+def _head(port: int) -> Iterator[None]:
+    """Run the cluster, from when it answers."""
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         head = subprocess.Popen(
             [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start",
@@ -62,14 +72,14 @@ def _head() -> Iterator[int]:
         )  # fmt: skip
         try:
             _wait_for(port)
-            yield port
+            yield
         finally:
             head.terminate()
             head.wait(60)
 
 
 def _wait_for(port: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), 1):
