@@ -97,13 +97,13 @@ def run(
     ] = 1,
     gpus_per_actor: Annotated[
         float, typer.Option(min=0, help="Ray: GPUs for each worker; 0.5 lets two share one.")
-    ] = 0,
+    ] = 0.0,
     tries: Annotated[
         int, typer.Option(min=1, help="Ray: workers that may die of a part before it is given up.")
     ] = 3,
     start_timeout: Annotated[
         float, typer.Option(min=1, help="Ray: seconds to wait for the first worker.")
-    ] = 600,
+    ] = 600.0,
     rows_per_part: Annotated[
         int, typer.Option(min=1, help="Rows that are scored and written together.")
     ] = 10_000,

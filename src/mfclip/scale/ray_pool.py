@@ -25,8 +25,8 @@ class Ask:
         gpus: may be a part of one.
     """
 
-    cpus: float = 1
-    gpus: float = 0
+    cpus: int = 1
+    gpus: float = 0.0
 
 
 class RayPool:
