@@ -14,16 +14,16 @@ import argparse
 import csv
 import json
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from mfclip.errors import ConfigError, InputError
-from mfclip.experiment.differences import compare_rows, mean_difference
+from mfclip.experiment.differences import compare_rows
 from mfclip.experiment.drawing import write_figure
 from mfclip.experiment.figures.style import COLOURS, LABEL, MARKERS, new_figure, save_figure
 from mfclip.experiment.report import write_report
+from mfclip.experiment.score_curves import read_log
 from mfclip.experiment.store import Store
 from mfclip.labels import LEVELS
 from tables import ROOT, insert
@@ -32,35 +32,27 @@ RESULTS = ROOT / "benchmarks" / "results" / "findings"
 PAGE = ROOT / "docs" / "findings.md"
 FIGURES = ROOT / "docs" / "figures"
 REPORTS = ("report.md", "report.csv", "report.html")
-DRAWINGS = {
-    "cross_family": ("fig6",),
-    "robustness": ("fig7",),
-    "unseen": ("roc", "det", "reliability", "histograms"),
-    "prompt_levels": ("fig8",),
-    "spa": ("training",),
-}
+DRAWINGS = {"parts": ("roc", "det", "reliability", "histograms", "training")}
 """Figures that are kept, by experiment."""
 
+WHOLE, PLAIN, UNPAIRED = (
+    "NE + IE + FTE + predictor + SPA",
+    "NE + IE",
+    "NE + IE + FTE + predictor",
+)
 PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
-    "unseen": tuple(("MFCLIP", other) for other in ("CViT", "Xception", "CLIP", "FreqNet", "ViT")),
-    "robustness": tuple(
-        ("MFCLIP", other) for other in ("CViT", "Xception", "CLIP", "FreqNet", "ViT")
-    ),
-    "components": (
+    "parts": (
         ("NE + IE", "IE"),
         ("IE + FTE", "IE"),
         ("IE + FTE + predictor", "IE + FTE"),
-        ("NE + IE + FTE + predictor", "IE + FTE + predictor"),
-    ),
-    "losses": (("CE + KL", "CE"), ("CE + CMC", "CE"), ("CE + CMC + KL", "CE + CMC")),
-    "spa": (
-        ("CLIP w/ SPA", "CLIP w/o SPA"),
-        ("MFCLIP w/ SPA", "MFCLIP w/o SPA"),
-        ("MFCLIP w/ SPA by place", "MFCLIP w/o SPA"),
-    ),
-    "prompt_levels": (
-        ("CLIP, 4 levels", "CLIP, 1 level"),
-        ("MFCLIP, 4 levels", "MFCLIP, 1 level"),
+        (UNPAIRED, "IE + FTE + predictor"),
+        (WHOLE, UNPAIRED),
+        ("SPA as in the paper", UNPAIRED),
+        ("CE + CMC", PLAIN),
+        ("CE + KL", PLAIN),
+        (WHOLE, "CE + CMC"),
+        (WHOLE, PLAIN),
+        (WHOLE, "IE"),
     ),
 }
 """What each experiment asks: one row less another that lacks one thing."""
@@ -80,6 +72,8 @@ def gather(runs: Path) -> None:
             found = list(filter(None, (apart(folder, *pair) for pair in pairs)))
             text = json.dumps(found, indent=1) + "\n"
             (kept / "differences.json").write_text(text, encoding="utf-8")
+        text = json.dumps(validations(folder), indent=1) + "\n"
+        (kept / "validation.json").write_text(text, encoding="utf-8")
         for name in DRAWINGS.get(folder.name, ()):
             try:
                 pictures = [path for path in write_figure(name, folder) if path.suffix == ".png"]
@@ -91,22 +85,18 @@ def gather(runs: Path) -> None:
 
 
 def apart(folder: Path, row: str, base: str) -> dict[str, Any] | None:
-    """Subtract two rows on every test without damage, and on all with damage together."""
+    """Subtract two rows on every test."""
     try:
         found = compare_rows(Store(folder), row, base)
     except InputError as error:
         print(f"left out: {folder.name}: {error}")
         return None
-    damaged = [each for each in found if each.perturbation]
-    clean = [each for each in found if each not in damaged]
-    joined = [mean_difference(damaged, "damaged")] if damaged else []
     return {
         "row": row,
         "base": base,
         "seeds": found[0].seeds,
         "auc": {
-            each.test: {"value": each.value, "low": each.low, "high": each.high}
-            for each in [*clean, *joined]
+            each.test: {"value": each.value, "low": each.low, "high": each.high} for each in found
         },
     }
 
@@ -131,7 +121,7 @@ def points(found: dict[str, float]) -> str:
 
 def draw_differences(path: Path) -> None:
     """Draw all differences with their intervals, one panel a test; in brackets the seeds."""
-    files = [RESULTS / name / "differences.json" for name in PAIRS if name != "robustness"]
+    files = [RESULTS / name / "differences.json" for name in PAIRS]
     pairs = [pair for file in files for pair in json.loads(file.read_text(encoding="utf-8"))]
     names = [f"{pair['row']} less {pair['base']} ({len(pair['seeds'])})" for pair in pairs]
     tests = list(dict.fromkeys(test for pair in pairs for test in pair["auc"]))
@@ -189,28 +179,6 @@ def show(line: Line) -> str:
     )
 
 
-def damage_table(lines: list[Line]) -> str:
-    """Draw the mean AUC over all kinds of damage by level, and each kind at level 3, on `seen`."""
-    seen = [line for line in lines if line["subset"] == "seen"]
-    kinds = list(dict.fromkeys(line["perturbation"] for line in seen if line["perturbation"]))
-    levels = sorted({line["level"] for line in seen if line["perturbation"]})
-    columns = ["clean", *(f"level {level}" for level in levels), *(f"{kind} 3" for kind in kinds)]
-    out = [["detector", *columns], ["---"] * (1 + len(columns))]
-    for row in dict.fromkeys(line["row"] for line in seen):
-        own = [line for line in seen if line["row"] == row]
-        cells = [average(line for line in own if not line["perturbation"])]
-        cells += [
-            average(line for line in own if line["level"] == level and line["perturbation"])
-            for level in levels
-        ]
-        cells += [
-            average(line for line in own if (line["perturbation"], line["level"]) == (kind, "3"))
-            for kind in kinds
-        ]
-        out.append([row, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in out)
-
-
 def features_table(path: Path) -> str:
     """Draw what ``pair_attention.py`` measured, a line a run."""
     out = [
@@ -232,10 +200,24 @@ def place(run: dict[str, Any]) -> tuple[str, int]:
     return run["row"], run["seed"]
 
 
-def average(lines: Iterable[Line]) -> str:
-    """Write the mean of figures in percent."""
-    values = [float(line["mean"]) for line in lines]
-    return f"{mean(values):.1f}" if values else "-"
+def validations(folder: Path) -> dict[str, list[float]]:
+    """Best AUC on the validation split of each seed, by row."""
+    store = Store(folder)
+    out: dict[str, list[float]] = {}
+    for run in store.results():
+        log = read_log(store.finished(run["key"]) / "training")
+        best = max(line["auc"] for line in log if line["kind"] == "val")
+        out.setdefault(run["row"], []).append(best)
+    return out
+
+
+def validation_table(path: Path) -> str:
+    """Draw the mean and the deviation over seeds of the AUC on the validation split."""
+    out = [["detector", "seeds", "validation AUC"], ["---"] * 3]
+    for row, values in json.loads(path.read_text(encoding="utf-8")).items():
+        spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+        out.append([row, str(len(values)), f"{100 * mean(values):.1f}{spread}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in out)
 
 
 def main() -> None:
@@ -247,11 +229,12 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
         text = insert(text, folder.name, clean_table(read(folder.name)))
+        table = validation_table(folder / "validation.json")
+        text = insert(text, f"{folder.name} validation", table)
         if folder.name in PAIRS:
             table = differences_table(folder / "differences.json")
             text = insert(text, f"{folder.name} differences", table)
-    text = insert(text, "damage", damage_table(read("robustness")))
-    text = insert(text, "features", features_table(RESULTS / "spa" / "features.json"))
+    text = insert(text, "features", features_table(RESULTS / "parts" / "features.json"))
     PAGE.write_text(text, encoding="utf-8")
     draw_differences(FIGURES / "differences.png")
 

@@ -1,10 +1,11 @@
 """What sample pair attention does to the image features: their likeness, and the kinds they name.
 
-    python benchmarks/pair_attention.py RUNS/spa MANIFEST --out results/findings/spa/features.json
+    python benchmarks/pair_attention.py RUNS/parts MANIFEST --out FINDINGS/parts/features.json
 
-For every finished MFCLIP run of the experiment: the contrastive loss at the end of training, the
-mean cosine of two test images' features (1 = all alike), and how often the nearest prompt names
-the right kind of a forgery, each kind counted alike (`mfclip.evaluate.kinds`).
+For every finished run of the rows that differ in pair attention alone: the contrastive loss at the
+end of training, the mean cosine of two test images' features (1 = all alike), and how often the
+nearest prompt names the right kind of a forgery, each kind counted alike
+(`mfclip.evaluate.kinds`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from mfclip.runtime.provenance import provenance
 LAST = 10
 """Logged steps whose contrastive loss is averaged."""
 
-RESIZE = 128
+ROWS = (
+    "NE + IE + FTE + predictor",
+    "NE + IE + FTE + predictor + SPA",
+    "SPA as in the paper",
+)
+
+RESIZE = 96
 """Pixels; `configs/findings/base.toml`."""
 
 
@@ -67,7 +74,7 @@ def main() -> None:
     faces, store = read_manifest(options.manifest), Store(options.experiment)
     rows = []
     for run in store.results():
-        if run["row"].startswith("MFCLIP"):
+        if run["row"] in ROWS:
             found = examine(store.finished(run["key"]), faces.split("test"))
             rows.append({"row": run["row"], "seed": run["seed"], **found})
             print(rows[-1], flush=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mfclip.errors import ConfigError
-from mfclip.runtime.device import fast_kernels, find_device
+from mfclip.runtime.device import emulation_warning, fast_kernels, find_device
 
 
 def test_a_name_that_means_nothing_is_refused() -> None:
@@ -39,3 +39,13 @@ def test_a_gpu_gets_fast_kernels_and_a_cpu_stays_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError), fast_kernels(torch.device("cuda", 0), "high"):
         raise ZeroDivisionError
     assert now() == before
+
+
+def test_a_processor_without_bf16_is_named() -> None:
+    cpu = torch.device("cpu")
+    warning = emulation_warning(cpu, "bf16-mixed")
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    assert (warning is None) == has_avx512
+    assert has_avx512 or "no instructions for bf16-mixed" in str(warning)
+    assert emulation_warning(cpu, "32-true") is None
+    assert emulation_warning(torch.device("cuda", 0), "bf16-mixed") is None

@@ -472,3 +472,21 @@ def test_compiled_graphs_do_not_depend_on_labels(
     train(build_config(tiny_run), tmp_path / "plain", device="cpu")
     losses = [[e["loss"] for e in _log(tmp_path / run, "train")] for run in ("compiled", "plain")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_what_makes_a_training_useless_or_slow_is_said_at_its_start(
+    tiny_run: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for support in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
+        monkeypatch.setattr(torch.ops.mkldnn, support, lambda: False)
+    tiny_run["model"]["spa"] = {"mode": "content"}
+    train(build_config(tiny_run), tmp_path / "plain", device="cpu", max_steps=1)
+    said = capsys.readouterr().err
+    assert "warning: model.spa.mode = 'content'" in said
+    assert "emulates" not in said
+    tiny_run["train"]["precision"] = "bf16-mixed"
+    train(build_config(tiny_run), tmp_path / "bf16", device="cpu", max_steps=1)
+    assert "warning: this processor has no instructions for bf16-mixed" in capsys.readouterr().err

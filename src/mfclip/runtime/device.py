@@ -67,3 +67,28 @@ def fast_kernels(device: torch.device, matmul: str) -> Iterator[None]:
     finally:
         torch.backends.cudnn.benchmark = before[0]
         torch.set_float32_matmul_precision(before[1])
+
+
+def emulation_warning(device: torch.device, precision: str) -> str | None:
+    """Warn of a precision that a processor emulates: it computes it many times slower than float32.
+
+    Args:
+        device: where to compute.
+        precision: as in ``train.precision``.
+
+    Returns:
+        The warning, or None where the device has the arithmetic (GPUs are taken to have it).
+    """
+    import torch  # noqa: PLC0415 - keeps the import of mfclip light
+
+    dtype = precision.removesuffix("-mixed")
+    native = {
+        "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        "16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    if device.type != "cpu" or dtype not in native or native[dtype]():
+        return None
+    return (
+        f"this processor has no instructions for {precision} and emulates it, many times slower "
+        "than float32; 32-true is faster here"
+    )

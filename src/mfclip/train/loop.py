@@ -19,7 +19,7 @@ from mfclip.config import RunConfig, dump_toml
 from mfclip.data.manifest import Manifest, settle_framing
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, TrainingError
-from mfclip.runtime.device import fast_kernels
+from mfclip.runtime.device import emulation_warning, fast_kernels
 from mfclip.runtime.lock import try_lock
 from mfclip.runtime.memory import is_out_of_memory, keep_freed_memory, peak_memory
 from mfclip.runtime.provenance import provenance
@@ -145,9 +145,10 @@ class Run:
             with write_whole(self.out / "config.toml") as file:
                 file.write(dump_toml(self.config))
             self.log.record("start", self.progress.step, self._facts())
-        for part in self.detector.modules():
-            if warning := getattr(part, "training_warning", None):
-                self.log.say(f"warning: {warning}")
+        warnings = [getattr(part, "training_warning", None) for part in self.detector.modules()]
+        warnings.append(emulation_warning(self.processes.device, self.config.train.precision))
+        for warning in filter(None, warnings):
+            self.log.say(f"warning: {warning}")
 
     def _load(self) -> Progress:
         path = self.out / LAST
