@@ -109,7 +109,7 @@ def on_ray(cluster: None, start: Callable[..., Any], tmp_path: Path) -> Callable
                 on_report(report)
 
         try:
-            scoring.score(pool, Limits(2, 3, 60.0), take)
+            scoring.score(pool, Limits(2, 3, 300.0), take)
         finally:
             pool.close()
         return reports
