@@ -30,7 +30,7 @@ LAYERS = {
     **dict.fromkeys(["engines", "datasets", "published"], 5),
     **dict.fromkeys(["evaluate", "predict"], 6),
     **dict.fromkeys(["train", "report"], 7),
-    **dict.fromkeys(["serve", "experiment"], 8),
+    **dict.fromkeys(["serve", "experiment", "scale"], 8),
     "cli": 9,
     "__main__": 10,
 }

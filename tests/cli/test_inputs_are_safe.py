@@ -29,12 +29,14 @@ FILES = {
     "calibrate --out": ["calibrate", "W", "--manifest", "M", "--out"],
     "release --out": ["release", "R", "--manifest", "M", "--out"],
     "export --out": ["export", "--weights", "W", "--to", "torch", "--out"],
+    "score join --out": ["score", "join", "scores", "--out"],
     "experiment figure --out": ["experiment", "figure", "fig1a", "--manifest", "M", "--out"],
 }
 FOLDERS = {
     "demo --out": ["demo", "--out"],
     "train --out": ["train", "--manifest", "M", "--out"],
     "evaluate --out": ["evaluate", "--manifest", "M", "--weights", "W", "--out"],
+    "score run --out": ["score", "M", "--weights", "W", "--out"],
     "data prepare --out": ["data", "prepare", "M", "--out"],
     "data perturb --out": ["data", "perturb", "M", "--out"],
     "data reconstruct --out": ["data", "reconstruct", "M", "--out"],
@@ -96,8 +98,8 @@ def test_every_output_option_is_tried_below() -> None:
             takes_path = value_type(parameter) is Path
             if option.startswith("--") and option not in read and takes_path:
                 found.add(f"{words} {option}")
-    # --json takes FILE or - and so is a text
-    assert found | {"predict --json"} == {*FILES, *FOLDERS, *EITHER}
+    # --json takes FILE or -, and that of score an address, and so they are texts
+    assert found | {"predict --json", "score run --out"} == {*FILES, *FOLDERS, *EITHER}
 
 
 @pytest.mark.parametrize("option", [*FILES, *EITHER])

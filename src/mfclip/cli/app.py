@@ -20,6 +20,7 @@ from mfclip.cli.export import export
 from mfclip.cli.predict import predict
 from mfclip.cli.published import calibrate, import_weights
 from mfclip.cli.release import release
+from mfclip.cli.score import score
 from mfclip.cli.serve import serve
 from mfclip.cli.train import train
 from mfclip.errors import MfclipError
@@ -52,6 +53,7 @@ for command in (train, evaluate, release, calibrate, export, predict, demo, serv
     app.command()(command)
 app.command("import")(import_weights)  # a word that Python keeps for itself
 app.add_typer(data, name="data")
+app.add_typer(score, name="score")
 app.add_typer(experiment, name="experiment")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -212,7 +213,7 @@ def read_manifest(path: Path, *, root: Path | None = None) -> Manifest:
         raise ManifestError(f"no manifest at {path}; expected a .csv, .jsonl or .parquet file")
     base = (root or path.parent).absolute()
     samples = []
-    for number, row in enumerate(_read_rows(path), start=1):
+    for number, row in enumerate(iter_rows(path), start=1):
         _check_columns(row, path)
         try:
             samples.append(_parse_row(row, base))
@@ -326,46 +327,70 @@ def _write_framing(framing: Framing, folder: Path) -> None:
         json.dump({"face_margin": framing.margin, "face_align": framing.align}, file)
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def iter_rows(
+    name: Path | str, opener: Callable[[str], Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Iterate over the rows of a table as they stand there; memory does not grow with their number.
+
+    Args:
+        name: file ending in ``.csv``, ``.jsonl`` or ``.parquet``.
+        opener: opens it for reading bytes, if it does not lie on this disk.
+
+    Raises:
+        ManifestError: another ending, or it is absent or cannot be read.
+    """
+    ending = Path(name).suffix
+    read = _reader(Path(name))
     try:
-        return _readers(path)(path)
-    except ManifestError:
-        raise
+        with Path(name).open("rb") if opener is None else opener(str(name)) as file:
+            yield from read(file)
+    except FileNotFoundError:
+        message = f"no manifest at {name}; expected a .csv, .jsonl or .parquet file"
+        raise ManifestError(message) from None
+    except ManifestError as error:
+        raise ManifestError(f"{name}, {error}") from None
     except (
         OSError,
         ValueError,
         csv.Error,
     ) as error:
         # Wrong text, JSON and Parquet are all ValueErrors.
-        message = f"{path} cannot be read as {path.suffix[1:].upper()} ({error}); write it anew"
+        message = f"{name} cannot be read as {ending[1:].upper()} ({error}); write it anew"
         raise ManifestError(message) from error
 
 
-def _readers(path: Path) -> Callable[[Path], list[dict[str, Any]]]:
+def _reader(path: Path) -> Callable[[Any], Iterator[dict[str, Any]]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise ManifestError(f"expected a .csv, .jsonl or .parquet manifest, but got {path.name}")
     return readers[path.suffix.lower()]
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+# Files of object stores are no `BinaryIO`: they lack some of its names.
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise ManifestError(f"{path}, row {number}: expected a JSON object, but got {row!r}")
-    return rows
+def _read_csv(file: Any) -> Iterator[dict[str, Any]]:
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        yield from csv.DictReader(text)
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _read_jsonl(file: Any) -> Iterator[dict[str, Any]]:
+    with io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+        lines = (json.loads(line) for line in text if line.strip())
+        for number, row in enumerate(lines, start=1):
+            if not isinstance(row, dict):
+                raise ManifestError(f"row {number}: expected a JSON object, but got {row!r}")
+            yield row
+
+
+ROWS_AT_ONCE = 4096
+"""Rows of a Parquet file that are in memory together."""
+
+
+def _read_parquet(file: Any) -> Iterator[dict[str, Any]]:
     parquet = require("pyarrow.parquet", extra="train")
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    return rows
+    for batch in parquet.ParquetFile(file).iter_batches(batch_size=ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def _check_columns(row: Mapping[str, Any], path: Path) -> None:

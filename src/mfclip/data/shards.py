@@ -130,8 +130,8 @@ class ShardDataset(IterableDataset[FaceItem]):
         self.place = str(place).rstrip("/")
         self.resize, self.image_size, self.level = resize, image_size, level
         self.shuffle, self.seed, self.ranks = shuffle, seed, ranks
-        self._open = opener or _open_file
-        self.index = _read_index(self.place, self._open)
+        self._open = opener or open_place
+        self.index = read_index(self.place, self._open)
         # in shared memory: workers that live on across epochs see a new value too
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -185,7 +185,7 @@ class ShardDataset(IterableDataset[FaceItem]):
         """
         last: FaceItem | None = None
         unreadable: list[Unreadable] = []
-        for record, content in _read_tar(name, self._open):
+        for record, content in read_tar(name, self._open):
             row = int(record["index"])
             try:
                 pixels = read_image(content)
@@ -263,8 +263,12 @@ def _labels(record: dict[str, Any]) -> Labels:
     return Labels(is_fake, record["manipulation"], record["family"], record["generator"])
 
 
-def _read_tar(name: str, opener: Opener) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Pairs of record and picture in the order of the file, read without seeking."""
+def read_tar(name: str, opener: Opener) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield pairs of record and picture in the order of the file, read without seeking.
+
+    Raises:
+        ManifestError: the shard is absent or damaged.
+    """
     try:
         with opener(name) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             record: dict[str, Any] = {}
@@ -280,7 +284,12 @@ def _read_tar(name: str, opener: Opener) -> Iterator[tuple[dict[str, Any], bytes
         raise ManifestError(f"{name}: the shard is absent or damaged ({error})") from None
 
 
-def _read_index(place: str, opener: Opener) -> ShardIndex:
+def read_index(place: str, opener: Opener) -> ShardIndex:
+    """Read the list of shards in a folder.
+
+    Raises:
+        ManifestError: there is none, or it is damaged.
+    """
     try:
         with opener(f"{place}/{INDEX}") as file:
             content = json.loads(file.read())
@@ -292,7 +301,8 @@ def _read_index(place: str, opener: Opener) -> ShardIndex:
         raise ManifestError(message) from None
 
 
-def _open_file(place: str) -> Any:  # fsspec's files are no BinaryIO: they lack `mode` or `name`
+def open_place(place: str) -> Any:  # fsspec's files are no BinaryIO: they lack `mode` or `name`
+    """Open a file of this disk, or of an object store by its address."""
     if "://" not in place:
         return open(place, "rb")
     return require("fsspec", extra="train").open(place, "rb").open()

@@ -169,7 +169,7 @@ class IsolatedReader:
 
 
 @contextmanager
-def open_bounded(path: Path) -> Iterator[ImageFile]:
+def open_bounded(source: Path | bytes) -> Iterator[ImageFile]:
     """Read an image as `open_image` does, with bounds on the memory of the whole process.
 
     However many threads read: their images together take `MAX_BYTES`, from the decoding until
@@ -177,15 +177,19 @@ def open_bounded(path: Path) -> Iterator[ImageFile]:
     Formats whose header does not bound what their decoder takes are decoded in another process,
     where the system can start one.
 
+    Args:
+        source: a file, or the file's content.
+
     Raises:
         InputError: as `IsolatedReader.read`.
         MissingExtraError: likewise.
     """
-    with _ONE_LARGE_FILE if _size(path) > LARGE_FILE else nullcontext():
-        encoded = EncodedImage(path)
+    size = len(source) if isinstance(source, bytes) else _size(source)
+    with _ONE_LARGE_FILE if size > LARGE_FILE else nullcontext():
+        encoded = EncodedImage(source)
         with _ROOM.take(encoded.cost):
             if encoded.format in UNBOUNDED_FORMATS and can_isolate():
-                image = _shared_reader().read(encoded.content, name=str(path))
+                image = _shared_reader().read(encoded.content, name=encoded.path or "the image")
             else:
                 image = encoded.decode()
             del encoded

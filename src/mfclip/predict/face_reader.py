@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -44,6 +44,19 @@ class VideoFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """A file that does not lie on this disk: in an archive, or at an address.
+
+    Attributes:
+        path: as it is named in results.
+        read: returns its bytes; called in the thread that decodes them.
+    """
+
+    path: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class FoundFace:
     """One face on its way to the model.
 
@@ -72,9 +85,9 @@ class FoundFace:
     preview: Pixels | None = field(default=None, repr=False, compare=False)
 
 
-Input: TypeAlias = str | Path | np.ndarray | ImageFile | Failure
-"""A file, an RGB uint8 array (h, w, 3), an image that was read already, or a failure found earlier,
-which is passed through."""
+Input: TypeAlias = str | Path | np.ndarray | ImageFile | Content | Failure
+"""A file, an RGB uint8 array (h, w, 3), an image that was read already, a file from elsewhere, or a
+failure found earlier, which is passed through."""
 
 Entry: TypeAlias = FoundFace | VideoFile | Skipped | Failure
 
@@ -110,6 +123,9 @@ class FaceReader:
         try:
             if isinstance(item, np.ndarray | ImageFile):
                 return self.cut(item, preview=preview)
+            if isinstance(item, Content):
+                with open_bounded(item.read()) as image:
+                    return self.cut(replace(image, path=item.path), preview=preview)
             with open_bounded(Path(path or "")) as image:
                 return self.cut(image, preview=preview)
         except NotAnImageError as error:
@@ -190,15 +206,17 @@ def shrink(pixels: Pixels, side: int = PREVIEW) -> Pixels:
     return np.asarray(small)
 
 
-def _path_of(item: str | Path | np.ndarray | ImageFile) -> str | None:
+def _path_of(item: str | Path | np.ndarray | ImageFile | Content) -> str | None:
     if isinstance(item, np.ndarray):
         return None
-    return item.path if isinstance(item, ImageFile) else str(item)
+    return item.path if isinstance(item, ImageFile | Content) else str(item)
 
 
 def _sort_out(item: Input, path: str, error: NotAnImageError) -> VideoFile | Skipped | Failure:
     """Say what a file is that holds no image: by its content, and else by its name."""
     suffix = Path(path).suffix.lower()
+    if isinstance(item, Content):
+        return Failure(path, describe_failure(error, "the image"))
     if error.is_video or suffix in VIDEO_SUFFIXES:
         return VideoFile(Path(path))
     if isinstance(item, FoundFile) and suffix not in IMAGE_SUFFIXES:

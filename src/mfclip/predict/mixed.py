@@ -42,17 +42,42 @@ def judge_files(
     Yields:
         In the order of `inputs`.
     """
+    numbered = judge_numbered_files(
+        predictor,
+        inputs,
+        count=count,
+        every=every,
+        batch_size=batch_size,
+        keep_pixels=keep_pixels,
+        progress=progress,
+    )
+    with closing(numbered):
+        for _, result in numbered:
+            yield result
+
+
+def judge_numbered_files(
+    predictor: Predictor,
+    inputs: Iterable[Input],
+    *,
+    count: int = 32,
+    every: int | None = None,
+    batch_size: int = 32,
+    keep_pixels: bool = False,
+    progress: Progress = silent,
+) -> Generator[tuple[int, AnyResult], None, None]:
+    """Do what `judge_files` does, and say of each result which input it belongs to, from 0."""
     options: dict[str, Any] = {"count": count, "every": every, "batch_size": batch_size}
-    images = predictor.sort_and_judge(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
+    images = predictor.judge_numbered(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
     with closing(images):
-        for result in images:
+        for number, result in images:
             if not isinstance(result, VideoFile):
-                yield result
+                yield number, result
                 continue
             path = result.path
             try:
                 video = judge_video(predictor, path, **options, progress=progress)
             except Exception as error:  # decoders of damaged files raise errors of every kind
-                yield Failure(str(path), describe_failure(error, str(path)))
+                yield number, Failure(str(path), describe_failure(error, str(path)))
             else:
-                yield video
+                yield number, video

@@ -253,13 +253,26 @@ class Predictor:
 
         Arguments as in `iter_predict`; the first bytes of a file tell what it is.
         """
+        numbered = self.judge_numbered(inputs, batch_size=batch_size, keep_pixels=keep_pixels)
+        with closing(numbered):
+            for _, result in numbered:
+                yield result
+
+    def judge_numbered(
+        self, inputs: Iterable[Input], *, batch_size: int = 32, keep_pixels: bool = False
+    ) -> Generator[tuple[int, Result | VideoFile | Skipped], None, None]:
+        """Do what `sort_and_judge` does, and say of each result which input it belongs to.
+
+        That is its place among the inputs, from 0: paths may occur twice, and a picture may give
+        several results.
+        """
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of at least 1, but got {batch_size}")
         read = partial(self.reader.read, preview=keep_pixels)
-        waiting: list[Entry] = []
+        waiting: list[tuple[int, Entry]] = []
         with closing(read_ahead(read, inputs, ahead=batch_size)) as found:
-            for entries in found:
-                waiting.extend(entries)
+            for number, entries in enumerate(found):
+                waiting.extend((number, entry) for entry in entries)
                 # what is no image may take its caller long: judge what comes before it first
                 ends = any(isinstance(entry, VideoFile | Skipped) for entry in entries)
                 if ends or len(waiting) >= batch_size:
@@ -284,9 +297,9 @@ class Predictor:
         }
 
     def _judge(
-        self, waiting: Sequence[Entry], batch_size: int, keep_pixels: bool
-    ) -> Iterator[Result | VideoFile | Skipped]:
-        faces = [entry for entry in waiting if isinstance(entry, FoundFace)]
+        self, waiting: Sequence[tuple[int, Entry]], batch_size: int, keep_pixels: bool
+    ) -> Iterator[tuple[int, Result | VideoFile | Skipped]]:
+        faces = [entry for _, entry in waiting if isinstance(entry, FoundFace)]
         judged = self.judge(faces, batch_size=batch_size, keep_pixels=keep_pixels)
-        for entry in waiting:
-            yield next(judged) if isinstance(entry, FoundFace) else entry
+        for number, entry in waiting:
+            yield number, next(judged) if isinstance(entry, FoundFace) else entry

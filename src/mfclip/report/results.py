@@ -238,7 +238,7 @@ class ResultRows:
                 f"{self._path} is damaged behind byte {end} ({error}); nothing was changed, mend "
                 "it or name another file"
             ) from error
-        raise ConfigError(_tell_difference(self._path, {}, {}))
+        raise ConfigError(tell_difference(self._path, {}, {}))
 
     def _read_head(self) -> int:
         """Check that the file is ours and of this run; return where its head ends."""
@@ -252,7 +252,7 @@ class ResultRows:
             head = {} if self._is_csv else json.loads(line)
             if head["run"] == self._key:  # the weights may lie in another place than before
                 return len(line)
-            message = _tell_difference(self._path, head, self._run.to_json())
+            message = tell_difference(self._path, head, self._run.to_json())
         except (ValueError, KeyError, TypeError):
             message = (
                 f"{self._path} was not written by mfclip predict; nothing was changed, name "
@@ -261,8 +261,17 @@ class ResultRows:
         raise ConfigError(message)
 
 
-def _tell_difference(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say that a file is another run's, and by what it is told, where the heads are known."""
+def tell_difference(
+    path: Path | str, then: Mapping[str, Any], now: Mapping[str, Any], *, place: str = "file"
+) -> str:
+    """Say that a file is another run's, and by what it is told, where the heads are known.
+
+    Args:
+        path: of the file, or of the folder that a run fills.
+        then: `Run.to_json` of the run that wrote it.
+        now: of this one.
+        place: the word for `path`.
+    """
     names = [name for name in ("schema", "version") if then.get(name) != now.get(name)]
     for group in ("settings", "model"):
         theirs, ours = then.get(group, {}), now.get(group, {})
@@ -270,7 +279,7 @@ def _tell_difference(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]
     told = f" ({', '.join(names)})" if names else ""
     return (
         f"{path} holds results of other weights or settings{told}; go on with those, or name "
-        "another file"
+        f"another {place}"
     )
 
 
