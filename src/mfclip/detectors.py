@@ -37,6 +37,7 @@ from mfclip.baselines.yu import Yu
 from mfclip.batch import Batch
 from mfclip.card import Card
 from mfclip.config import LossSettings, ModelSettings, build_config
+from mfclip.delta import with_base, without_base
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
@@ -270,6 +271,7 @@ def restore_detector(file: WeightFile, source: str, *, trusted: bool = False) ->
         reason = shorten(str(error), 300)
         message = f"{source} are damaged or come from another version of mfclip: {reason}"
         raise WeightsError(message) from None
+    file = with_base(file, settings)
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
     if not trusted:
@@ -308,6 +310,8 @@ def save_detector(
         if detector.prompts:
             tensors["prompt_features"] = detector.prompt_features
             card = card.changed(prompts=detector.prompts)
+    tensors, base = without_base(detector, settings, tensors)
+    card = card if base is None else card.changed(base=base)
     write_weights(WeightFile(tensors, settings.model_dump(mode="json"), card), path)
 
 

@@ -96,6 +96,43 @@ def kl_loss(
     return functional.kl_div(guess, true, reduction="batchmean", log_target=True)
 
 
+def alignment_loss(features: Float[Tensor, "n d"], target: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    r"""Return the mean squared distance of two samples of one class; 0 without such a pair.
+
+    .. math:: \frac{1}{|P|} \sum_{(i, j) \in P} \lVert f_i - f_j \rVert^2
+
+    Source: Wang and Isola, "Understanding contrastive representation learning through alignment
+    and uniformity on the hypersphere", ICML 2020; with the classes as pairs: arXiv 2508.06248.
+
+    Args:
+        features: L2-normalised.
+        target: class of each.
+    """
+    squares = _squared_distances(features)
+    same = (target[:, None] == target[None]).triu(1)
+    return (squares * same).sum() / same.sum().clamp_min(1)
+
+
+def uniformity_loss(features: Float[Tensor, "n d"], sharpness: float = 2.0) -> Float[Tensor, ""]:
+    r"""Return the log of the mean closeness of two samples; lower is more evenly spread.
+
+    .. math:: \log \operatorname{mean}_{i < j} \exp(-t \lVert f_i - f_j \rVert^2)
+
+    Args:
+        features: L2-normalised, two or more.
+        sharpness: t.
+    """
+    rows, columns = torch.triu_indices(len(features), len(features), 1)
+    closeness = -sharpness * _squared_distances(features)[rows, columns]
+    return closeness.logsumexp(0) - math.log(len(rows))
+
+
+def _squared_distances(features: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Squared distances on the unit sphere, with a slope everywhere."""
+    features = _full_precision(features)
+    return 2 - 2 * features @ features.T
+
+
 def _full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Raise half precision to float32; float64 stays."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
