@@ -118,7 +118,7 @@ def test_options_of_train_and_evaluate_are_frozen() -> None:
     }
     assert options["train"] == {
         "--config", "--manifest", "--set", "--out", "-o", "--device", "--seed", "--resume",
-        "--profile", "--max-steps",
+        "--profile", "--max-steps", "--dry-run",
     }  # fmt: skip
     assert options["evaluate"] == {
         "--manifest", "--root", "--weights", "--out", "-o", "--split", "--fit-split", "--set",

@@ -20,7 +20,6 @@ from helpers import SIZES, assert_close, fill, pictures
 from mfclip.baselines.cevit import CrossEfficientViT
 from mfclip.baselines.clip import build_towers
 from mfclip.baselines.recce import Recce
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.cli.app import app
 from mfclip.config import EvaluateSettings, build_config
 from mfclip.data.manifest import read_manifest
@@ -29,6 +28,7 @@ from mfclip.errors import ConfigError, WeightsError
 from mfclip.evaluate.calibration import CalibratedDetector, fit_temperature
 from mfclip.evaluate.release import calibrate
 from mfclip.evaluate.score import score_manifest
+from mfclip.layers.vision_packages import import_vision
 from mfclip.published import ORIGINS, import_weights
 from mfclip.report.wording import Words
 from oracles import fill_by_shape, wave

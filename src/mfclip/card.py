@@ -227,6 +227,20 @@ class Export(_Part):
     change: Change | None = None
 
 
+class Base(_Part):
+    """A tower's own weights, which a file of trained weights lies on and does not hold.
+
+    Attributes:
+        trunk: the tower, as in `model.image.trunk`.
+        weights: name of the file they came from, or ``hub``.
+        sha256: of its tensors, see `mfclip.model.tower.fingerprint`.
+    """
+
+    trunk: Text
+    weights: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Card(BaseModel):
     """What is known of some weights; other keys are kept as they are.
 
@@ -256,6 +270,7 @@ class Card(BaseModel):
         limits: what they cannot do, in words.
         command: what made them.
         export: what was measured when they were exported.
+        base: the tower's own weights that the file does not hold.
         prompts: what the stored prompt features stand for.
 
     Example:
@@ -292,6 +307,7 @@ class Card(BaseModel):
     limits: Text | None = None
     command: Text | None = None
     export: Export | None = None
+    base: Base | None = None
     prompts: tuple[Labels, ...] = ()
 
     @model_validator(mode="before")

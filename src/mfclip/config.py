@@ -74,12 +74,24 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class LoraSettings(Settings):
+    """Linear layers of a tower that learn through two thin matrices (Hu et al., 2022)."""
+
+    rank: int = Field(0, ge=0, le=1024)  # 0 = none
+    alpha: float = Field(64.0, gt=0)  # scale of the product, in units of the rank
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("*.attn.qkv",)  # patterns of their names
+
+
 class ImageEncoderSettings(Settings):
     """IE, the CViT branch (paper Sec. III-C)."""
 
-    # cvit: the paper's convolutions; efficientnet-lite0, 1, 2: pretrained on ImageNet
+    # cvit: the paper's convolutions; efficientnet-lite0, 1, 2: pretrained on ImageNet;
+    # timm:NAME, open_clip:NAME: a tower of theirs, at its own width (model.embed_dim)
     trunk: str = "cvit"
-    trunk_weights: str | None = "imagenet"  # where training starts; None = random; not for cvit
+    # where training starts: imagenet for efficientnet-lite; a file or hub for towers; "" = random
+    trunk_weights: str | None = "imagenet"
+    lora: LoraSettings = LoraSettings()  # of towers
     taps: tuple[int, ...] = ()  # stages whose mean and spread go to the token, too; 1 = first
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)  # channels of the stages; CViT
     convs: tuple[int, ...] = (3, 3, 3, 4, 4)  # convolutions a stage; CViT
@@ -95,6 +107,7 @@ class NoiseEncoderSettings(Settings):
     convs: tuple[int, ...] = (3, 3)  # convolutions a stage; released code
     depth: int = Field(3, ge=1)  # B, transformer blocks; paper
     pixel_scale: float = Field(255.0, gt=0, le=65_535)  # value of white for SRM; the filters' own
+    gate: bool = False  # NE times a learned number that starts at 0; not in paper
 
 
 Sentence: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -128,6 +141,7 @@ class ModelSettings(Settings):
     num_heads: int = Field(8, ge=1)  # attention heads of every transformer; paper
     mlp_ratio: float = Field(4.0, gt=0)  # MLP 2048 at d = 512; paper
     dropout: float = Field(0.0, ge=0, lt=1)  # on the vision features before the head; not in paper
+    head: Literal["norm", "linear"] = "norm"  # whether a layer norm stands before the verdict
     shared_projection: bool = False  # also project the maps' means; not in paper
     use_image: bool = True  # IE
     use_noise: bool = True  # NE
@@ -173,6 +187,8 @@ class LossSettings(Settings):
     cross_entropy: float = Field(1.0, ge=0)
     kl_temperature: float = Field(0.5, gt=0)  # paper Eq. 13
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    alignment: float = Field(0.0, ge=0)  # draws faces of one class together; GenD: 0.1
+    uniformity: float = Field(0.0, ge=0)  # spreads all faces over the sphere; GenD: 0.5
 
 
 class GroupSettings(Settings):

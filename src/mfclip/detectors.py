@@ -45,6 +45,7 @@ from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
+from mfclip.model.delta import with_base, without_base
 from mfclip.model.ftg import number_sentences, prompts
 from mfclip.model.mfclip import MFCLIP, are_normalised
 from mfclip.model.tokenizer import VOCAB_SIZE, tokenize
@@ -324,6 +325,7 @@ def restore_detector(file: WeightFile, source: str, *, trusted: bool = False) ->
         reason = shorten(str(error), 300)
         message = f"{source} are damaged or come from another version of mfclip: {reason}"
         raise WeightsError(message) from None
+    file = with_base(file, settings)
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
     if not trusted:
@@ -362,6 +364,8 @@ def save_detector(
         if detector.prompts:
             tensors["prompt_features"] = detector.prompt_features
             card = card.changed(prompts=detector.prompts)
+    tensors, base = without_base(detector, settings, tensors)
+    card = card if base is None else card.changed(base=base)
     write_weights(WeightFile(tensors, settings.model_dump(mode="json"), card), path)
 
 

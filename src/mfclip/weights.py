@@ -49,12 +49,14 @@ class WeightFile:
         settings: the ``model`` table of the configuration they belong to.
         card: what is known of them.
         sha256: of the file's bytes, in hexadecimal; empty for one that was not read.
+        path: where it was read.
     """
 
     tensors: dict[str, Tensor]
     settings: dict[str, Any]
     card: Card = field(default_factory=Card)
     sha256: str = field(default="", compare=False)
+    path: Path | None = field(default=None, compare=False)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -158,7 +160,7 @@ def read_weights(path: Path) -> WeightFile:
         raise WeightsError(f"{message}{got}; {import_advice(path)}")
     settings, card = (read_text(metadata, name, path) for name in ("settings", "card"))
     digest = hashlib.sha256(content).hexdigest()
-    return WeightFile(tensors, settings, read_card(card, f"the card of {path}"), digest)
+    return WeightFile(tensors, settings, read_card(card, f"the card of {path}"), digest, path)
 
 
 def import_advice(path: Path, name: str = "NAME") -> str:

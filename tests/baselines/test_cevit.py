@@ -13,8 +13,8 @@ import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.cevit import CrossEfficientViT
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from oracles import fill_by_shape, oracle_pictures, parameter_count
 from published_files import cevit_names
 

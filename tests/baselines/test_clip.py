@@ -11,10 +11,10 @@ import torch
 
 from helpers import KINDS, assert_close, tiny_batch
 from mfclip.baselines.clip import CLIP, build_towers
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.config import ModelSettings, build_config
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError, WeightsError
+from mfclip.layers.vision_packages import import_vision
 from mfclip.model.ftg import prompts
 
 OPTIONS: dict[str, Any] = {

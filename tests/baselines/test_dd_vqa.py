@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from helpers import SIZES, assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.dd_vqa import QUESTION, DdVqa, contrast
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.config import build_config
 from mfclip.detectors import build_detector
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from mfclip.model.tokenizer import tokenize
 from oracles import parameter_count, wave
 

@@ -6,7 +6,7 @@ import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.dire import Dire
-from mfclip.baselines.vision_packages import import_vision
+from mfclip.layers.vision_packages import import_vision
 from oracles import parameter_count
 
 

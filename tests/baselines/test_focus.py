@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.focus import FoCus, suspect_part
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from oracles import parameter_count
 
 

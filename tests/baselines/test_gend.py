@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from helpers import assert_close, fill, pictures, tiny_batch
-from mfclip.baselines.gend import GenD, alignment, uniformity
-from mfclip.baselines.vision_packages import import_vision
+from mfclip.baselines.gend import GenD
 from mfclip.errors import ConfigError
+from mfclip.layers.sphere import alignment_loss, uniformity_loss
+from mfclip.layers.vision_packages import import_vision
 from oracles import fill_by_shape, parameter_count, wave
 
 SMALL: dict[str, Any] = {
@@ -25,20 +26,20 @@ def features() -> torch.Tensor:
 
 def test_losses_are_those_of_the_authors_code() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    assert alignment(features(), labels).item() == pytest.approx(2.3344075, abs=1e-6)
-    assert uniformity(features()).item() == pytest.approx(-3.5054633, abs=1e-6)
+    assert alignment_loss(features(), labels).item() == pytest.approx(2.3344075, abs=1e-6)
+    assert uniformity_loss(features()).item() == pytest.approx(-3.5054633, abs=1e-6)
 
 
 def test_losses_are_those_of_their_pairs_and_have_their_gradients() -> None:
     labels = torch.tensor([0, 1, 0, 1])
     squares = torch.pdist(features()).square()
-    assert_close(uniformity(features()), (-2 * squares).exp().mean().log())
+    assert_close(uniformity_loss(features()), (-2 * squares).exp().mean().log())
     pairs = [(features()[i] - features()[j]).square().sum() for i, j in ((0, 2), (1, 3))]
-    assert_close(alignment(features(), labels), sum(pairs) / 2)
-    assert alignment(features()[:2], labels[:2]) == uniformity(features()[:1]) == 0
+    assert_close(alignment_loss(features(), labels), sum(pairs) / 2)
+    assert alignment_loss(features()[:2], labels[:2]) == uniformity_loss(features()[:1]) == 0
     free = wave(4, 6).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: alignment(x, labels), free)
-    assert torch.autograd.gradcheck(uniformity, features().requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: alignment_loss(x, labels), free)
+    assert torch.autograd.gradcheck(uniformity_loss, features().requires_grad_())
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ def test_the_terms_are_weighed() -> None:
     assert_close(
         terms["cross_entropy"], functional.cross_entropy(detector.head(found), batch.target)
     )
-    assert_close(terms["uniformity"], 0.3 * uniformity(found))
-    assert_close(terms["alignment"], 0.2 * alignment(found, batch.target))
+    assert_close(terms["uniformity"], 0.3 * uniformity_loss(found))
+    assert_close(terms["alignment"], 0.2 * alignment_loss(found, batch.target))
     plain = GenD(**SMALL, uniformity_weight=0.0, alignment_weight=0.0).eval().loss(batch)
     assert plain["uniformity"] == plain["alignment"] == 0
 

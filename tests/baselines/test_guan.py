@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.guan import Backbone, Guan, shift_statistics, worst_shifts
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from oracles import parameter_count, wave
 
 SMALL: dict[str, Any] = {"image_size": 32, "backbone": "convnext_atto"}

@@ -11,9 +11,9 @@ import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.recce import GraphReasoning, Recce, metric_loss, reconstruction_loss
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.config import LossSettings
 from mfclip.layers.normalisation import JointBatchNorm2d
+from mfclip.layers.vision_packages import import_vision
 from oracles import fill_by_shape, oracle_pictures, parameter_count, wave
 
 WIDTH = 0.03

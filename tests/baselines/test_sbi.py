@@ -7,7 +7,7 @@ import torch
 
 from helpers import assert_close, pictures
 from mfclip.baselines.sbi import Sbi
-from mfclip.baselines.vision_packages import efficientnet_name, import_vision
+from mfclip.layers.vision_packages import efficientnet_name, import_vision
 from oracles import fill_by_shape, parameter_count
 
 

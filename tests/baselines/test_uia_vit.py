@@ -16,10 +16,10 @@ from torch import Tensor
 
 from helpers import assert_close, fill, pictures, tiny_batch
 from mfclip.baselines.uia_vit import RunningGaussian, UiaVit, consistency_loss
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.config import build_config
 from mfclip.detectors import load_detector
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from mfclip.train.loop import LAST, train
 from mfclip.weights import read_tensors
 from oracles import fill_by_shape, oracle_pictures, parameter_count

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.baselines.vit import VisionTransformer
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}
 

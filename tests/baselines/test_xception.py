@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from helpers import assert_close, fill, pictures, tiny_batch
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.baselines.xception import Xception
 from mfclip.config import LossSettings
 from mfclip.layers.normalisation import JointBatchNorm2d
+from mfclip.layers.vision_packages import import_vision
 
 
 def test_parameters_are_those_counted() -> None:

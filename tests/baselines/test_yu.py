@@ -12,10 +12,10 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from helpers import assert_close, fill, tiny_batch
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.baselines.yu import Yu, divergence, mask_loss, sample
 from mfclip.batch import Batch
 from mfclip.errors import ConfigError
+from mfclip.layers.vision_packages import import_vision
 from oracles import parameter_count, wave
 
 

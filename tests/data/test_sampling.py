@@ -193,3 +193,15 @@ def test_unknown_mode() -> None:
     message = r"one of \[shuffle, balanced, source, generator, paired\], but got 'random'"
     with pytest.raises(ConfigError, match=message):
         check_sampling("random")
+
+
+@pytest.mark.parametrize("mode", ["shuffle", "source"])
+def test_real_faces_alone_are_halves_of_pairs(mode: Sampling) -> None:
+    every = uneven()
+    reals = Manifest(tuple(each for each in every if not each.labels.is_fake), Path())
+    for batch in BatchPlan(reals, mode, 8, pairs=1.0).batches(0):
+        halves = {role: batch[batch[:, 1] == role, 0].tolist() for role in (REAL_HALF, FORGED_HALF)}
+        assert len(halves[REAL_HALF]) == 4
+        assert sorted(halves[REAL_HALF]) == sorted(halves[FORGED_HALF])
+    with pytest.raises(ConfigError, match="needs real and fake faces"):
+        BatchPlan(reals, "source", 8, pairs=0.5)

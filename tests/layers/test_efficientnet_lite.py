@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from helpers import assert_close, fill
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.layers.efficientnet_lite import (
     SCALES,
@@ -18,6 +17,7 @@ from mfclip.layers.efficientnet_lite import (
     from_tensorflow,
     imagenet_weights,
 )
+from mfclip.layers.vision_packages import import_vision
 
 NAMES = list(SCALES)
 

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import efficientnet_name, import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.verdict import binary_cross_entropy, two_columns
+from mfclip.layers.vision_packages import efficientnet_name, import_vision, join_statistics
 
 _HEADS, _HEAD_WIDTH = 8, 64
 _ROUNDS = 2

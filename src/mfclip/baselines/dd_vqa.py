@@ -20,13 +20,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.labels import Labels
 from mfclip.layers.collectives import join_over_processes
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision
 
 Tokenize = Callable[[Sequence[str]], Int[Tensor, "n context"]]
 """Sentences to ids: start, words, end, zeros."""

@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.normalisation import statistics_untouched
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)

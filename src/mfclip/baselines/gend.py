@@ -15,16 +15,17 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.collectives import join_over_processes
+from mfclip.layers.sphere import alignment_loss, uniformity_loss
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision
 
 MAX_DEPTH = 1000
 """Most blocks; a damaged file may name a billion."""
@@ -38,8 +39,6 @@ _SCALING = {
 _EPSILON = 1e-5
 _PE_SIDE = 24  # patches of a side that PE's rotations were trained on
 _PE_POOL_HEADS = 8
-_SPREAD = 2.0
-_LEAST = 1e-6
 
 
 class GenD(nn.Module):
@@ -153,8 +152,8 @@ class GenD(nn.Module):
         features, target = (join_over_processes(each) for each in (features.float(), batch.target))
         return {
             "cross_entropy": settings.cross_entropy * loss,
-            "uniformity": self.uniformity_weight * uniformity(features),
-            "alignment": self.alignment_weight * alignment(features, target),
+            "uniformity": self.uniformity_weight * uniformity_loss(features),
+            "alignment": self.alignment_weight * alignment_loss(features, target),
         }
 
     @torch.no_grad()
@@ -176,33 +175,6 @@ class GenD(nn.Module):
             )
         own = {k: v for k, v in self.state_dict().items() if k.startswith("head.")}
         return {**own, **out}
-
-
-def alignment(features: Float[Tensor, "b d"], target: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Return the mean squared distance of the pairs of one class; 0 if there is none.
-
-    Example:
-        >>> alignment(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0, 1]))
-        tensor(2.)
-    """
-    first, second = torch.triu_indices(len(features), len(features), 1, device=features.device)
-    alike = (target[first] == target[second]).to(features.dtype)
-    squares = (features[first] - features[second]).square().sum(1)
-    return (squares * alike).sum() / alike.sum().clamp(min=1)
-
-
-def uniformity(features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    r"""Return how unevenly features of length 1 lie on the sphere; 0 if all are one.
-
-    .. math:: \log \operatorname{mean}_{i<j} e^{-2 \lVert x_i - x_j \rVert^2}
-
-    A single face has no pair and gives 0.
-    """
-    first, second = torch.triu_indices(len(features), len(features), 1, device=features.device)
-    if not len(first):
-        return 0 * features.sum()
-    squares = (features[first] - features[second]).square().sum(1)
-    return (-_SPREAD * squares).exp().mean().clamp(min=_LEAST).log()
 
 
 def _build_clip(**sizes: Any) -> nn.Module:

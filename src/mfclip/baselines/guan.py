@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.collectives import process_count, sum_over_processes
 from mfclip.layers.normalisation import statistics_untouched
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 Backbone = Literal["convnext_base", "efficientnet_b4", "xception", "resnet50", "convnext_atto"]
 

@@ -19,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.layers.collectives import join_over_processes, process_count, sum_over_processes
 from mfclip.layers.verdict import binary_cross_entropy, two_columns
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 _NOISE = 1e-6
 

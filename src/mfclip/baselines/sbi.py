@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mfclip.baselines.vision_packages import (
+from mfclip.batch import Batch
+from mfclip.config import LossSettings
+from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import (
     efficientnet_name,
     import_vision,
     join_statistics,
 )
-from mfclip.batch import Batch
-from mfclip.config import LossSettings
-from mfclip.layers.verdict import cross_entropy_loss
 
 _DROP_RATE = {"efficientnet_b4": 0.4, "efficientnet_b0": 0.2}
 

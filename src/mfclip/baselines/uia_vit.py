@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.collectives import join_over_processes, process_count, sum_over_processes
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision
 
 _PLAIN_UNTIL = 1 / 8
 """Share of training in which all patches count alike."""

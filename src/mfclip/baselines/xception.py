@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 
 class Xception(nn.Module):

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import ConfigError
 from mfclip.layers.verdict import cross_entropy_loss
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 _CHANNELS = 2048
 _FINER = 4

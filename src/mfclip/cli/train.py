@@ -44,6 +44,10 @@ def train(
     profile: Annotated[
         bool, typer.Option("--profile", help="Run a few steps and say where their time goes.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Measure a few steps and say what the run would cost."),
+    ] = False,
 ) -> None:
     """Train a detector on a manifest; the best epoch is chosen on the validation split.
 
@@ -62,6 +66,11 @@ def train(
     if manifest is not None:
         overrides.append(f"data.manifest={json.dumps(str(manifest))}")
     settings = load_config(config, overrides)
+    if dry_run:
+        from mfclip.train.profile import estimate_training  # noqa: PLC0415
+
+        typer.echo(estimate_training(settings, device=device))
+        return
     inputs = [config, settings.data.manifest, settings.model.pretrained]
     # a run that goes on may take its own config.toml, which is the same settings in full
     names = [BEST, LAST, *([] if resume else ["config.toml"])]

@@ -43,7 +43,8 @@ class BatchPlan:
         batch_size: samples a step over all processes.
         seed: of the order.
         pairs: share of each batch that is pairs: a real face, and a forgery made from it in the
-            place of one of the batch's fakes. Half of it is real, as many as the batch allows.
+            place of one of the batch's fakes. Half of it is real, as many as the batch allows. In
+            ``shuffle`` and ``source`` the manifest may then hold real faces alone.
 
     Raises:
         ConfigError: an unknown mode, fewer samples than `batch_size`, only real or only fake faces
@@ -67,7 +68,8 @@ class BatchPlan:
                 f"but got {self.batch_size}"
             )
             raise ConfigError(message)
-        if self.mode != "shuffle" and not (len(self._reals) and len(self._fakes)):
+        pairs_alone = self.pairs == 1 and self.mode == "source" and not len(self._fakes)
+        if self.mode != "shuffle" and not (len(self._reals) and (len(self._fakes) or pairs_alone)):
             message = (
                 f"{self.mode} sampling needs real and fake faces, but the training samples hold "
                 f"{len(self._reals)} real and {len(self._fakes)} fake; use shuffle"
@@ -104,6 +106,8 @@ class BatchPlan:
         """Give some of the batch's real faces a forgery of theirs, in the place of its fakes."""
         is_fake = self._is_fake[batch[:, 0]]
         reals, fakes = (rng.permutation(np.flatnonzero(side)) for side in (~is_fake, is_fake))
+        if not len(self._fakes):
+            fakes, reals = np.split(reals, [len(reals) // 2])
         count = min(round(self.pairs * len(batch) / 2), len(reals), len(fakes))
         real, fake = reals[:count], fakes[:count]
         batch[fake, 0] = batch[fake, 2] = batch[real, 2] = batch[real, 0]
@@ -113,6 +117,8 @@ class BatchPlan:
         if self.mode == "shuffle":
             return rng.permutation(len(self.manifest))[:count]
         half = (count + 1) // 2
+        if self.mode == "source" and not len(self._fakes):
+            return _take_by_root(self._sources(False), count, rng)
         if self.mode == "source":
             sides = (_take_by_root(self._sources(fake), half, rng) for fake in (False, True))
             return np.stack(list(sides), axis=1).reshape(-1)[:count]

@@ -17,8 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mfclip.engines.engine import ModelFacts
 from mfclip.engines.known_prompts import known_prompts
+from mfclip.layers.lora import merge_lora
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.released import ReleasedVisionEncoder
+from mfclip.model.tower import TowerEncoder
 
 INPUT = "images"
 """Name of the graph's input."""
@@ -47,12 +49,14 @@ class VisionGraph(nn.Module):
         self.facts = model_facts(detector)
         self.outputs = ["fake_probability", "logits"]
         self.detector = fold_batch_norms(detector)
+        merge_lora(self.detector)
         if isinstance(self.detector, MFCLIP):
             self.outputs += ["features"] + ["patch_index"] * (self.facts.patch_size is not None)
             vision = self.detector.vision_encoder
             encoder = vision.image_encoder
-            # the released network's filters take levels, not values in [-1, 1]
-            split_first = split_first and not isinstance(vision, ReleasedVisionEncoder)
+            # the released network's filters take levels, a tower's other values than [-1, 1]
+            others = isinstance(vision, ReleasedVisionEncoder) or isinstance(encoder, TowerEncoder)
+            split_first = split_first and not others
             if split_first and encoder is not None:
                 parts = encoder.named_modules()
                 name, first = next((n, m) for n, m in parts if isinstance(m, nn.Conv2d))

@@ -22,7 +22,7 @@ from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder, start_hi
 from mfclip.model.losses import ContrastiveLoss
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.mve import MultiModalVisionEncoder
-from mfclip.model.noise_encoder import NoiseEncoder
+from mfclip.model.noise_encoder import GatedNoiseEncoder, NoiseEncoder
 from mfclip.model.released import (
     ReleasedLanguageEncoder,
     ReleasedMFCLIP,
@@ -30,6 +30,7 @@ from mfclip.model.released import (
     ReleasedVisionEncoder,
 )
 from mfclip.model.spa import PairMode, SamplePairAttention
+from mfclip.model.tower import TowerEncoder
 
 
 def create_model(name: str = "mfclip", **overrides: Any) -> MFCLIP:
@@ -85,6 +86,7 @@ def build_mfclip(settings: ModelSettings, loss_settings: LossSettings | None = N
         image_size=settings.image_size,
         use_predictor=settings.use_predictor and settings.use_text,
         dropout=settings.dropout,
+        head_norm=settings.head == "norm",
         loss_settings=loss_settings,
     )
 
@@ -113,10 +115,10 @@ def _build_released(settings: ModelSettings, loss_settings: LossSettings | None)
 
 
 def _release(
-    encoder: ImageEncoder | TrunkImageEncoder | NoiseEncoder,
+    encoder: Any,
     sizes: ImageEncoderSettings | NoiseEncoderSettings,
     settings: ModelSettings,
-) -> nn.Module:
+) -> Any:
     """Exchange what an encoder has behind its convolutions."""
     channels = sizes.widths[-1]
     encoder.token = ReleasedTokenTransformer(
@@ -130,8 +132,18 @@ def _release(
     return encoder
 
 
-def _build_image_encoder(settings: ModelSettings) -> ImageEncoder | TrunkImageEncoder:
+def _build_image_encoder(
+    settings: ModelSettings,
+) -> ImageEncoder | TrunkImageEncoder | TowerEncoder:
     image = settings.image
+    if is_tower(image.trunk):
+        tower = TowerEncoder(image.trunk, settings.image_size, image)
+        if tower.width != settings.embed_dim:
+            raise ConfigError(
+                f"expected embed_dim = {tower.width}, the width of {image.trunk}, "
+                f"but got {settings.embed_dim}"
+            )
+        return tower
     if image.trunk != "cvit":
         return TrunkImageEncoder(
             EfficientNetLite(image.trunk),
@@ -155,9 +167,9 @@ def _build_image_encoder(settings: ModelSettings) -> ImageEncoder | TrunkImageEn
     return encoder
 
 
-def _build_noise_encoder(settings: ModelSettings) -> NoiseEncoder:
+def _build_noise_encoder(settings: ModelSettings) -> NoiseEncoder | GatedNoiseEncoder:
     noise = settings.noise
-    return NoiseEncoder(
+    encoder = NoiseEncoder(
         noise.patch_size,
         widths=noise.widths,
         convs=noise.convs,
@@ -167,6 +179,7 @@ def _build_noise_encoder(settings: ModelSettings) -> NoiseEncoder:
         mlp_ratio=settings.mlp_ratio,
         shared_projection=settings.shared_projection,
     )
+    return GatedNoiseEncoder(encoder) if noise.gate else encoder
 
 
 def _build_language_encoder(settings: ModelSettings) -> FineGrainedLanguageEncoder:
@@ -198,32 +211,56 @@ def build_contrastive(settings: ModelSettings) -> ContrastiveLoss:
     return ContrastiveLoss(attention, beta=betas[spa.targets], literal=spa.mode == "literal")
 
 
+def is_tower(trunk: str) -> bool:
+    """Whether a trunk's name is that of another package's tower."""
+    return ":" in trunk
+
+
 def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
     """Give a trunk the weights that training starts from, if the settings name any.
 
     Raises:
-        ConfigError: `image.trunk_weights` is neither ``imagenet`` nor empty.
+        ConfigError: `image.trunk_weights` names nothing that this trunk has.
         MissingExtraError: the package that carries them is not installed (extra ``train``).
+        WeightsError: they cannot be read or fetched, or are those of another tower.
     """
     encoder = model.vision_encoder.image_encoder
     source = settings.image.trunk_weights
-    if not isinstance(encoder, TrunkImageEncoder) or source is None:
-        return
-    if source != "imagenet":
-        raise ConfigError(f"expected image.trunk_weights to be 'imagenet', but got {source!r}")
-    encoder.trunk.load_state_dict(imagenet_weights(settings.image.trunk))
+    if isinstance(encoder, TowerEncoder):
+        if source == "imagenet":
+            raise ConfigError(
+                f"expected image.trunk_weights to be a file with the weights of "
+                f'{encoder.name}, "hub" to fetch them, or "" to start from random ones'
+            )
+        if source:
+            encoder.load_state_dict(encoder.base_weights(source), strict=False)
+    elif isinstance(encoder, TrunkImageEncoder) and source:
+        if source != "imagenet":
+            raise ConfigError(
+                f"expected image.trunk_weights to be 'imagenet' or empty, but got {source!r}"
+            )
+        encoder.trunk.load_state_dict(imagenet_weights(settings.image.trunk))
 
 
 def _check(settings: ModelSettings) -> None:
     if settings.options:
         raise ConfigError("model.options are for the compared detectors; leave them out for MFCLIP")
     image = settings.image
-    if settings.released and (
-        settings.shared_projection or image.trunk != "cvit" or image.high_pass_start
-    ):
+    added = (
+        settings.shared_projection
+        or image.trunk != "cvit"
+        or image.high_pass_start
+        or settings.noise.gate
+        or settings.head != "norm"
+    )
+    if settings.released and added:
         raise ConfigError(
-            "model.released builds the authors' network, which has no shared_projection, "
-            "image.trunk or image.high_pass_start; leave them out"
+            "model.released builds the authors' network, which has no shared_projection, head, "
+            "image.trunk, image.high_pass_start or noise.gate; leave them out"
+        )
+    if image.lora.rank and not is_tower(image.trunk):
+        raise ConfigError(
+            f"image.lora is for towers of timm and open_clip, but image.trunk is {image.trunk!r}"
         )
     if settings.embed_dim % settings.num_heads:
         raise ConfigError(

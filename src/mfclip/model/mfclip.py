@@ -18,6 +18,8 @@ from mfclip.batch import Batch
 from mfclip.config import LossSettings
 from mfclip.errors import WeightsError
 from mfclip.labels import LEVELS, Labels
+from mfclip.layers.collectives import join_over_processes
+from mfclip.layers.sphere import alignment_loss, uniformity_loss
 from mfclip.layers.verdict import FullPrecisionLinear, cross_entropy_loss
 from mfclip.model.fle import FineGrainedLanguageEncoder, PackedPrompts, pack_prompts
 from mfclip.model.ftg import number_sentences, prompt_labels, prompts
@@ -44,6 +46,7 @@ class MFCLIP(nn.Module):
         image_size: side of the input in pixels.
         use_predictor: predict the language features from the vision features (L_kl).
         dropout: share of the vision features dropped before the head while training.
+        head_norm: whether a layer norm stands before the verdict.
         loss_settings: weights, temperature and smoothing of the losses.
 
     Attributes:
@@ -54,7 +57,7 @@ class MFCLIP(nn.Module):
     prompt_features: Tensor
     compiled = ("vision_encoder",)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a part or a size of it
         self,
         vision_encoder: MultiModalVisionEncoder,
         language_encoder: FineGrainedLanguageEncoder | None,
@@ -64,6 +67,7 @@ class MFCLIP(nn.Module):
         image_size: int = 224,
         use_predictor: bool = True,
         dropout: float = 0.0,
+        head_norm: bool = True,
         loss_settings: LossSettings | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +78,9 @@ class MFCLIP(nn.Module):
         self.contrastive = contrastive
         self.predictor = nn.Linear(embed_dim, embed_dim) if use_predictor else None
         self.head = nn.Sequential(
-            nn.LayerNorm(embed_dim), nn.Dropout(dropout), FullPrecisionLinear(embed_dim, 2)
+            nn.LayerNorm(embed_dim) if head_norm else nn.Identity(),
+            nn.Dropout(dropout),
+            FullPrecisionLinear(embed_dim, 2),
         )
         self.log_logit_scale = nn.Parameter(
             torch.tensor(math.log(1 / INITIAL_TEMPERATURE)),
@@ -120,6 +126,8 @@ class MFCLIP(nn.Module):
             self.classify(vision), batch.target, settings.label_smoothing
         )
         terms = {"cross_entropy": settings.cross_entropy * cross_entropy}
+        if settings.alignment or settings.uniformity:
+            terms |= self._spread(vision, batch.target)
         if self.language_encoder is not None:
             language, sentences = self._encode_labels(batch.labels)
             if self.contrastive is not None:
@@ -134,7 +142,9 @@ class MFCLIP(nn.Module):
     @property
     def compares_samples(self) -> bool:
         """Whether the loss compares the samples of a batch with each other."""
-        return self.contrastive is not None
+        settings = self.loss_settings
+        spreads = settings.alignment > 0 or settings.uniformity > 0
+        return self.contrastive is not None or spreads
 
     def before_saving(self, labels: Sequence[Labels]) -> None:
         """Remember the prompts of the training labels, if there is a text half."""
@@ -186,6 +196,15 @@ class MFCLIP(nn.Module):
         encoder = self._require_text()
         texts = [prompts(label, encoder.max_levels, encoder.real_prompts) for label in labels]
         return pack_prompts(tokenize(texts, encoder.context_length))
+
+    def _spread(self, vision: Float[Tensor, "b d"], target: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        """Losses over the pairs of the batches of all processes."""
+        settings = self.loss_settings
+        features, classes = join_over_processes(vision), join_over_processes(target)
+        return {
+            "alignment": settings.alignment * alignment_loss(features, classes),
+            "uniformity": settings.uniformity * uniformity_loss(features),
+        }
 
     def _encode_labels(
         self, labels: Sequence[Labels]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from mfclip.errors import ConfigError
 from mfclip.model.image_encoder import ImageEncoder, TrunkImageEncoder
-from mfclip.model.noise_encoder import NoiseEncoder
+from mfclip.model.noise_encoder import GatedNoiseEncoder, NoiseEncoder
 from mfclip.model.patch_selector import cut_patches, find_richest_patch
 from mfclip.model.srm import level_residual, srm_kernels
+from mfclip.model.tower import TowerEncoder
 
 
 class MultiModalVisionEncoder(nn.Module):
@@ -33,8 +34,8 @@ class MultiModalVisionEncoder(nn.Module):
 
     def __init__(
         self,
-        image_encoder: ImageEncoder | TrunkImageEncoder | None,
-        noise_encoder: NoiseEncoder | None,
+        image_encoder: ImageEncoder | TrunkImageEncoder | TowerEncoder | None,
+        noise_encoder: NoiseEncoder | GatedNoiseEncoder | None,
         *,
         patch_size: int,
         pixel_scale: float,

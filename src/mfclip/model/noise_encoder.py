@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -61,4 +62,25 @@ class NoiseEncoder(nn.Module):
     def forward(self, noise: Float[Tensor, "b 3 p p"]) -> Float[Tensor, "b d"]:
         """Encode SRM residuals with values in [-3, 3]."""
         features: Tensor = self.token(self.stages(noise))
+        return features
+
+
+class GatedNoiseEncoder(nn.Module):
+    """NE behind a learned number that starts at 0: what it is added to starts as it was.
+
+    Not in the paper. A pretrained tower is not disturbed by features that mean nothing yet, and
+    "without noise" is exactly the start.
+
+    Args:
+        encoder: NE.
+    """
+
+    def __init__(self, encoder: NoiseEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, noise: Float[Tensor, "b 3 p p"]) -> Float[Tensor, "b d"]:
+        """Encode SRM noise."""
+        features: Tensor = self.gate * self.encoder(noise)
         return features

@@ -49,6 +49,8 @@ def open_manifest(config: RunConfig) -> Manifest:
         kinds = {sample.labels.is_fake for sample in manifest.split(name)}
         if len(kinds) == 1:
             only = "fake" if kinds.pop() else "real"
+            if only == "real" and name == data.train_split and data.self_blend:
+                continue  # the forgeries are made from them
             raise ManifestError(f"split '{name}' holds only {only} faces; it needs real and fake")
     return manifest
 

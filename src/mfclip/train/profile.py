@@ -1,14 +1,17 @@
-"""Where the time of a training step goes."""
+"""What a training will cost, and where the time of its steps goes."""
 
 from __future__ import annotations
 
 import json
 from itertools import chain, count
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 
 from torch.profiler import ProfilerActivity, profile
 
 from mfclip.config import RunConfig
+from mfclip.runtime.memory import peak_memory
 from mfclip.runtime.whole_file import write_whole
 from mfclip.train.feed import open_manifest
 from mfclip.train.loop import Run
@@ -65,3 +68,40 @@ def profile_training(config: RunConfig, out: Path, *, device: str = "auto") -> s
         f"{table}\na step: {sum(steps) / STEPS:.3f} s computing, "
         f"{sum(waits) / STEPS:.3f} s waiting for data; trace in {out / 'trace.json'}"
     )
+
+
+def estimate_training(config: RunConfig, *, device: str = "auto") -> str:
+    """Train a few steps in memory and say what the whole run would take; nothing is written.
+
+    Args:
+        config: the run.
+        device: as in `train`.
+
+    Returns:
+        Faces, parameters, steps, hours and memory, in words. The hours are those of training
+        without its validations.
+
+    Raises:
+        ConfigError: no manifest given, or an impossible setting.
+        ManifestError: files are missing, or a split is empty or of one class.
+        TrainingError: memory runs out.
+    """
+    manifest = open_manifest(config)
+    with TemporaryDirectory() as folder, join_processes(device) as processes:
+        run = Run(config, manifest, Path(folder), processes)
+        batches = chain.from_iterable(map(run.loader.epoch, count()))
+        for _ in range(WARM_UP):
+            run.timed_step(batches)
+        seconds = [sum(run.timed_step(batches)) for _ in range(STEPS)]
+        parameters = list(run.detector.parameters())
+        step = median(seconds)
+        learning = sum(p.numel() for p in parameters if p.requires_grad)
+        return (
+            f"{len(run.samples)} faces to train on, {len(run.validation)} to validate on\n"
+            f"{sum(p.numel() for p in parameters):,} parameters, of which {learning:,} learn\n"
+            f"{run.steps} steps of {config.train.batch_size} faces, {step:.3g} s each "
+            f"({min(seconds):.3g} to {max(seconds):.3g}) on {processes.device}\n"
+            f"about {run.steps * step / 3600:.2g} h without validation, "
+            f"{peak_memory(processes.device) / 2**30:.2g} GiB of memory at the peak; "
+            "nothing was written"
+        )

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from helpers import assert_close, fill, pictures
-from mfclip.baselines.vision_packages import import_vision, join_statistics
 from mfclip.errors import MissingExtraError
 from mfclip.layers.normalisation import JointBatchNorm2d
+from mfclip.layers.vision_packages import import_vision, join_statistics
 
 
 def test_a_missing_package_names_the_extra() -> None:
