@@ -166,6 +166,7 @@ def test_a_shard_without_any_picture_ends_the_epoch(small: Manifest, tmp_path: P
 
 def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:
     """Over several epochs of the same processes, one of them left in the middle."""
+    others = set(multiprocessing.active_children())
     plan = BatchPlan(small, "balanced", 2)
     threads = TrainingLoader(faces(small), plan)
     processes = TrainingLoader(faces(small), plan, workers=2)
@@ -175,9 +176,9 @@ def test_processes_load_the_same_pixels_as_threads(small: Manifest) -> None:
     next(left_early)
     left_early.close()
     assert_equal(list(threads.epoch(2, 1)), list(processes.epoch(2, 1)))
-    assert len(multiprocessing.active_children()) == 2
+    assert len(set(multiprocessing.active_children()) - others) == 2
     processes.close()
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_threads_end_with_the_epoch_and_when_it_is_left(small: Manifest) -> None:

@@ -121,7 +121,7 @@ def test_a_crash_is_told_from_a_refusal(predictor: Predictor, tmp_path: Path) ->
     task = {**TASK, "path": str(film(tmp_path / "a.mp4"))}
     with pytest.raises(CrashError):
         judge_isolated(predictor, task, check=lambda: None, progress=crash)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(others)
 
 
 @pytest.mark.slow
