@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from mfclip.errors import ConfigError, MfclipError
+from mfclip.errors import ConfigError, InputError
 from mfclip.report.results import Run, tell_difference
 from mfclip.scale.part import FailedPart, Part, PartResult
 from mfclip.scale.worker import ScoreJob, Worker, WorkerFacts
@@ -103,7 +103,7 @@ class _State:
         return self.again.popleft() if part is None and self.again else part
 
 
-class GivenUpError(MfclipError):
+class GivenUpError(InputError):
     """Part after part failed, so that going on would be in vain."""
 
 
