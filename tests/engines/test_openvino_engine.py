@@ -24,6 +24,9 @@ import torch
 from helpers import tiny_model
 from mfclip.engines.load import build_engine
 
+# Python's own, which is not there where a shell started the tests in its background
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def load():
     return build_engine(tiny_model().eval(), "openvino", "fp32", torch.device("cpu"))
 """
