@@ -58,7 +58,7 @@ def test_a_run_is_measured_once_and_gone_on_with(
 ) -> None:
     whole = read_manifest(made_faces)
     unseen = [Sample(s.path, s.labels, "test_unseen", f"u{s.group}") for s in whole.split("test")]
-    manifest = tmp_path / "set.csv"
+    manifest = made_faces.with_name("set.csv")
     Manifest((*whole.samples, *unseen), whole.root).write(manifest)
     out = tmp_path / "out.json"
     command = [
