@@ -308,7 +308,7 @@ def _duration(seconds: float) -> str:
     """Write a time for reading.
 
     Example:
-        >>> _duration(90.0), _duration(7300)
+        >>> _duration(90.0), _duration(7300.0)
         ('1 min 30 s', '2 h 1 min')
     """
     minutes, rest = divmod(round(seconds), 60)
