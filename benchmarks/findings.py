@@ -234,7 +234,9 @@ def main() -> None:
         if folder.name in PAIRS:
             table = differences_table(folder / "differences.json")
             text = insert(text, f"{folder.name} differences", table)
-    text = insert(text, "features", features_table(RESULTS / "parts" / "features.json"))
+    features = RESULTS / "parts" / "features.json"
+    if features.is_file():
+        text = insert(text, "features", features_table(features))
     PAGE.write_text(text, encoding="utf-8")
     draw_differences(FIGURES / "differences.png")
 
