@@ -45,7 +45,7 @@ from mfclip.config import LossSettings, ModelSettings, build_config
 from mfclip.errors import ConfigError, WeightsError
 from mfclip.labels import Labels
 from mfclip.model.build import build_contrastive, build_mfclip, start_trunk
-from mfclip.model.delta import with_base, without_base
+from mfclip.model.delta import remember_base, with_base, without_base
 from mfclip.model.ftg import number_sentences, prompts
 from mfclip.model.mfclip import MFCLIP, are_normalised
 from mfclip.model.tokenizer import VOCAB_SIZE, tokenize
@@ -325,13 +325,14 @@ def restore_detector(file: WeightFile, source: str, *, trusted: bool = False) ->
         reason = shorten(str(error), 300)
         message = f"{source} are damaged or come from another version of mfclip: {reason}"
         raise WeightsError(message) from None
-    file = with_base(file, settings)
+    file, base = with_base(file, settings)
     prompt_features = file.tensors.pop("prompt_features", None)
     settings = _without_absent_text(settings, file)
     if not trusted:
         check_build(lambda: build_random(settings), file.tensors, source)
     detector = build_random(settings)
     load_tensors(detector, file.tensors, source)
+    remember_base(detector, base)
     if file.card.resize < settings.image_size:
         message = f"resize {file.card.resize} is smaller than the input, {settings.image_size}"
         raise WeightsError(f"the card of {source} is damaged: {message}; use others")
@@ -364,7 +365,7 @@ def save_detector(
         if detector.prompts:
             tensors["prompt_features"] = detector.prompt_features
             card = card.changed(prompts=detector.prompts)
-    tensors, base = without_base(detector, settings, tensors)
+    tensors, base = without_base(detector, tensors)
     card = card if base is None else card.changed(base=base)
     write_weights(WeightFile(tensors, settings.model_dump(mode="json"), card), path)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -78,18 +79,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsError: no such file, it is cut short or not a safetensors file, or holds more than
             `MAX_TENSORS`.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}; expected a .safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            _check_count(len(names), path)
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
-        raise WeightsError(message) from error
+    with _opened(path) as file:
+        names = list(file.keys())
+        _check_count(len(names), path)
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -98,13 +91,20 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: no such file, or it is cut short or not a safetensors file.
     """
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; what is wrong with it becomes a `WeightsError`."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - keeps the import light
 
     if not path.is_file():
         raise WeightsError(f"no weights at {path}; expected a .safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+            yield file
     except (SafetensorError, OSError) as error:
         message = f"{path} is damaged or not a safetensors file ({error}); fetch or train it again"
         raise WeightsError(message) from error

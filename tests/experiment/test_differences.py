@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from mfclip.cli.app import app
 from mfclip.errors import ConfigError, InputError
 from mfclip.evaluate.scores import Scores, read_scores
-from mfclip.experiment.differences import compare_rows, mean_difference
+from mfclip.experiment.differences import compare_rows
 from mfclip.experiment.store import Store
 
 Storer = Callable[..., Store]
@@ -91,19 +91,6 @@ def test_a_face_that_one_row_could_not_judge_is_left_out_for_both(store: Store) 
         aucs = [roc_auc_score(each.target[1:], each.score[1:]) for each in (own, other)]
         values.append(aucs[0] - aucs[1])
     assert found.value == pytest.approx(np.mean(values))
-
-
-def test_the_mean_of_tests_of_the_same_faces(storer: Storer, protocol_file: Path) -> None:
-    text = protocol_file.read_text().replace("[5]", "[5, 1]")
-    protocol_file.write_text(text.replace('units = ["frame", "video"]', ""))
-    store = storer(protocol_file, ["MFCLIP", "image, alone"], train="A")
-    _, *damaged = compare_rows(store, "MFCLIP", "image, alone", resamples=30)[:3]
-    mean = mean_difference(damaged, "damaged")
-    assert [each.perturbation for each in damaged] == ["GB", "GB"]
-    assert (mean.test, mean.perturbation) == ("damaged", None)
-    assert mean.value == pytest.approx((damaged[0].value + damaged[1].value) / 2)
-    np.testing.assert_allclose(mean.resampled, (damaged[0].resampled + damaged[1].resampled) / 2)
-    assert mean.low <= mean.high
 
 
 def test_only_tests_that_both_rows_have_are_compared(store: Store) -> None:

@@ -17,6 +17,7 @@ from mfclip.config import ImageEncoderSettings, LossSettings, ModelSettings, bui
 from mfclip.detectors import build_detector, load_detector, save_detector
 from mfclip.engines.graph import VisionGraph
 from mfclip.errors import ConfigError, WeightsError
+from mfclip.evaluate.release import _without_place
 from mfclip.labels import Labels
 from mfclip.layers.lora import LoraLinear
 from mfclip.layers.sphere import alignment_loss, uniformity_loss
@@ -25,7 +26,7 @@ from mfclip.model.build import build_mfclip
 from mfclip.model.mfclip import MFCLIP
 from mfclip.model.tower import TowerEncoder
 from mfclip.train.optimiser import choose_learning
-from mfclip.weights import read_tensors
+from mfclip.weights import read_tensors, read_weights, write_weights
 from oracles import parameter_count
 
 SIZE, WIDTH = 32, 64
@@ -181,6 +182,47 @@ def test_a_moved_file_finds_the_tower_beside_it_or_says_what_to_do(base: Path) -
     (folder / base.name).unlink()
     with pytest.raises(WeightsError, match=r"put its own weights, tower\.safetensors, beside them"):
         load_detector(folder / "trained.safetensors")
+
+
+def test_weights_that_moved_can_be_saved_again(base: Path) -> None:
+    model, settings = _trained(base)
+    folder = base.parent / "elsewhere"
+    folder.mkdir()
+    save_detector(model, settings, folder / "trained.safetensors", card=Card())
+    base.rename(folder / base.name)
+    again, card = load_detector(folder / "trained.safetensors")
+    named = _without_place(settings)  # as a release is written: no folder of this machine
+    assert named.image.trunk_weights == "tower.safetensors"
+    save_detector(again, named, folder / "released.safetensors", card=card)
+    assert str(base.parent) not in (folder / "released.safetensors").read_bytes().decode("latin-1")
+    assert {*read_tensors(folder / "released.safetensors")[0]} == {
+        *read_tensors(folder / "trained.safetensors")[0]
+    }
+    released, _ = load_detector(folder / "released.safetensors")
+    for name, each in model.state_dict().items():
+        assert torch.equal(each, released.state_dict()[name]), name
+
+
+def test_tuning_all_of_a_pretrained_tower_is_warned_of(base: Path) -> None:
+    model, _ = _trained(base)
+    encoder = model.vision_encoder.image_encoder
+    assert isinstance(encoder, TowerEncoder)
+    assert "every weight of timm:test_vit learns" in str(encoder.training_warning)
+    next(encoder.tower.parameters()).requires_grad = False
+    assert encoder.training_warning is None
+    random = TowerEncoder(TOWER, SIZE, ImageEncoderSettings())
+    assert random.training_warning is None
+
+
+def test_a_tower_that_nobody_knows_is_told_in_one_line(base: Path) -> None:
+    model, settings = _trained(base)
+    path = base.with_name("trained.safetensors")
+    save_detector(model, settings, path, card=Card())
+    file = read_weights(path)
+    file.settings["image"]["trunk"] = "timm:vit_nobody"
+    write_weights(file, path)
+    with pytest.raises(WeightsError, match=r"nothing can be built .* no model 'vit_nobody'"):
+        load_detector(path)
 
 
 def test_another_tower_is_refused(base: Path) -> None:

@@ -49,3 +49,9 @@ def test_a_processor_without_bf16_is_named() -> None:
     assert has_avx512 or "no instructions for bf16-mixed" in str(warning)
     assert emulation_warning(cpu, "32-true") is None
     assert emulation_warning(torch.device("cuda", 0), "bf16-mixed") is None
+
+
+def test_a_build_that_cannot_be_asked_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    assert emulation_warning(torch.device("cpu"), "bf16-mixed") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -299,23 +300,11 @@ class _Meter:
 
     def line(self) -> str:
         """Return the line."""
+        from mfclip.train.log import in_words  # noqa: PLC0415
+
         rate = self.done / max(time.monotonic() - self.began, 1e-9)
-        left = _duration((self.total - self.done) / rate) if rate else "unknown time"
+        left = in_words((self.total - self.done) / rate if rate else math.nan)
         return f"{self.done:,} of {self.total:,} rows, {rate:,.1f} rows/s, {left} left"
-
-
-def _duration(seconds: float) -> str:
-    """Write a time for reading.
-
-    Example:
-        >>> _duration(90.0), _duration(7300.0)
-        ('1 min 30 s', '2 h 1 min')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _tell_failures(failed: list[FailedPart] | tuple[FailedPart, ...]) -> None:

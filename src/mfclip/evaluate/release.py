@@ -234,10 +234,14 @@ def _write_evaluations(evaluations: Mapping[str, Evaluation], out: Path) -> None
 
 
 def _without_place(model: ModelSettings) -> ModelSettings:
-    """Keep run and file name of the start, not where they lay on the machine that trained."""
-    if model.pretrained is None or not Path(model.pretrained).is_absolute():
-        return model
-    return model.model_copy(update={"pretrained": "/".join(Path(model.pretrained).parts[-2:])})
+    """Keep the names of what training started from, not where they lay on its machine."""
+    changes: dict[str, Any] = {}
+    if model.pretrained is not None and Path(model.pretrained).is_absolute():
+        changes["pretrained"] = "/".join(Path(model.pretrained).parts[-2:])
+    trunk = model.image.trunk_weights
+    if trunk is not None and Path(trunk).is_absolute():
+        changes["image"] = model.image.model_copy(update={"trunk_weights": Path(trunk).name})
+    return model.model_copy(update=changes)
 
 
 def _score(detector: nn.Module, card: Card, part: Manifest, settings: EvaluateSettings) -> Scores:

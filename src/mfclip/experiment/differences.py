@@ -10,7 +10,7 @@ Axes: r resamples, n faces, s seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,26 +111,6 @@ def compare_rows(
             f"{row!r} and {base!r} have no finished runs with the same seed and test in common"
         )
     return found
-
-
-def mean_difference(differences: Sequence[Difference], test: str) -> Difference:
-    """Join differences on tests of the same faces, damaged in several ways.
-
-    Args:
-        differences: of one call of `compare_rows`, at least one.
-        test: what to call their mean.
-    """
-    resampled = np.mean([each.resampled for each in differences], axis=0)
-    interval = percentile_interval(resampled)
-    return replace(
-        differences[0],
-        test=test,
-        perturbation=None,
-        value=float(np.mean([each.value for each in differences])),
-        low=interval.low,
-        high=interval.high,
-        resampled=resampled,
-    )
 
 
 def _scores(store: Store, runs: Runs, seed: int, test: Mapping[str, Any]) -> Scores:

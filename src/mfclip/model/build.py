@@ -234,6 +234,7 @@ def start_trunk(model: MFCLIP, settings: ModelSettings) -> None:
             )
         if source:
             encoder.load_state_dict(encoder.base_weights(source), strict=False)
+            encoder.source = source
     elif isinstance(encoder, TrunkImageEncoder) and source:
         if source != "imagenet":
             raise ConfigError(

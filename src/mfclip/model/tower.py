@@ -34,6 +34,7 @@ class TowerEncoder(nn.Module):
 
     Attributes:
         width: of the features.
+        source: where its own weights came from, see `base_weights`; None for random ones.
 
     Raises:
         ConfigError: the package knows no such tower, or it cannot take images of this size.
@@ -53,6 +54,7 @@ class TowerEncoder(nn.Module):
                 f"open_clip:NAME, but got {name!r}"
             )
         self.name = name
+        self.source: str | None = None
         self.tower, self.width, mean, std = build(own, image_size)
         if settings.lora.rank:
             lora = settings.lora
@@ -74,6 +76,16 @@ class TowerEncoder(nn.Module):
         """Encode images with values in [-1, 1]."""
         features: Tensor = self.tower(images * self.scale + self.shift)
         return features
+
+    @property
+    def training_warning(self) -> str | None:
+        """What to say at the start of a training that changes all of a pretrained tower."""
+        if self.source is None or not all(each.requires_grad for each in self.tower.parameters()):
+            return None
+        return (
+            f"every weight of {self.name} learns, and what it knew is soon lost: the authors of "
+            "GenD report a mean AUC of about 57 then; name what shall learn in train.learn"
+        )
 
     def base_weights(self, source: str) -> dict[str, Tensor]:
         """Read the weights that training starts from, by the names they have in this encoder.

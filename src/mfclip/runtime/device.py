@@ -81,12 +81,11 @@ def emulation_warning(device: torch.device, precision: str) -> str | None:
     """
     import torch  # noqa: PLC0415 - keeps the import of mfclip light
 
-    dtype = precision.removesuffix("-mixed")
-    native = {
-        "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        "16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    if device.type != "cpu" or dtype not in native or native[dtype]():
+    probe = {"bf16-mixed": "_is_mkldnn_bf16_supported", "16-mixed": "_is_mkldnn_fp16_supported"}
+    # builds of torch without oneDNN cannot be asked
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    asks = device.type == "cpu" and precision in probe and has_onednn
+    if not asks or getattr(torch.ops.mkldnn, probe[precision])():
         return None
     return (
         f"this processor has no instructions for {precision} and emulates it, many times slower "
