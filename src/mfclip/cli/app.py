@@ -28,7 +28,8 @@ from mfclip.errors import MfclipError
 SPINS = 2000
 """Turns that a thread waits for its team awake before it sleeps, where libgomp runs PyTorch's
 teams. Its own 300,000 keep the cores from other work, and so from the slowest of the team: beside
-other work the commands become several times slower. To sleep at once slows an idle machine."""
+other work the commands become several times slower. What sleeping at once or later costs on an idle
+machine was not measured."""
 
 app = typer.Typer(
     help="Tell a real face from a forged one. A score is evidence, not proof.",
